@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+# The short way in. Everything here only calls meson and the scripts; `make help` lists it.
+BUILD   ?= build
+PREFIX  ?= /usr/local
+WERROR  ?= false
+export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
+
+all: $(BUILD)/build.ninja ## build into build/
+	@ninja -C $(BUILD)
+
+$(BUILD)/build.ninja:
+	@scripts/install-deps build
+	@meson setup $(BUILD) --prefix $(PREFIX)
+
+deps: ## install what building, running and checking need (apt, by name; needs root)
+	@scripts/install-deps build run check demo
+
+check: ## install, build, run every suite (needs root for the guests)
+	@scripts/install-deps build run check
+	@$(MAKE) --no-print-directory $(BUILD)/build.ninja
+	@scripts/check --build $(BUILD) --werror $(WERROR)
+
+check-long: ## what takes hours rather than minutes: races, long fuzzing
+	@scripts/install-deps build run check
+	@$(MAKE) --no-print-directory $(BUILD)/build.ninja
+	@scripts/check-long
+
+lint: ## every lint, with clang-tidy over all files
+	@scripts/install-deps build check
+	@$(MAKE) --no-print-directory $(BUILD)/build.ninja
+	@ninja -C $(BUILD)
+	@ATOLL_LINT_ALL=1 scripts/check --build $(BUILD) --only lint
+
+demo: ## the main job on three real guests, in a private daemon and state directory (needs root)
+	@scripts/install-deps build run demo
+	@$(MAKE) --no-print-directory all
+	@demo/run
+
+bench: ## measure, print the table, write build/bench/*.json
+	@scripts/install-deps build run check
+	@$(MAKE) --no-print-directory all
+	@scripts/bench $(BUILD)
+
+install: all ## install under PREFIX (DESTDIR is honoured)
+	@meson install -C $(BUILD) --no-rebuild
+
+clean: ## remove the build directories
+	rm -rf $(BUILD) build-sanitize build-thread build-fuzz
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r t d; do \
+	    printf '  make %-12s %s\n' "$$t" "$$d"; done
+
+.PHONY: all deps check check-long lint demo bench install clean help

@@ -1,0 +1,487 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Capturing a VDC at one instant: overlays prepared, guests frozen where asked, the cut over all
+ * running machines, and the record of it. All or nothing.
+ *
+ * What a crash leaves is told by the job's data: "prepared" = {machine: {disk index: generation}}.
+ * Undo asks each running machine which generation it writes to: if the new one, it stays on top
+ * and the chain is recorded as it is (the next seal merges it); otherwise the file goes. */
+#include <string.h>
+#include <unistd.h>
+
+#include "base/atomic-file.h"
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/fault.h"
+#include "base/json.h"
+#include "core/supervisor.h"
+#include "core/vdc.h"
+#include "qemu/agent.h"
+#include "qemu/cut.h"
+
+enum { FREEZE_TIMEOUT_MS = 10000, CUT_DEADLINE_MS = 10000, IO_WAIT_MS = 20000 };
+
+static void lock_all(struct at_core *core, const GPtrArray *machines, bool lock)
+{
+    for (unsigned i = 0; i < machines->len; i++) { /* listed in the order of ids */
+        const at_mach *m = machines->pdata[i];
+        if (lock)
+            at_machine_lock(core, m->id);
+        else
+            at_machine_unlock(core, m->id);
+    }
+}
+
+/* ---- undo ---- */
+
+/* Asks the running machine @m and takes the new overlay out again unless it is written to.
+ * @ret_kept: it stays on top. */
+static bool undo_running(const char *dir, const struct at_disk *d, unsigned gen, bool *ret_kept,
+                         GError **error)
+{
+    g_autofree char *socket_path = g_build_filename(dir, "qmp-b.sock", NULL);
+    unsigned live = 0;
+    struct at_qmp *qmp = at_qmp_open(socket_path, 10000, error);
+    bool ok = qmp && at_block_live_gen(qmp, d->index, &live, error);
+    *ret_kept = live == gen;
+    ok = ok && (*ret_kept || at_block_overlay_del(qmp, d->index, gen, error));
+    if (qmp)
+        at_qmp_close(qmp);
+    return ok;
+}
+
+static bool undo_disk(struct at_core *core, const at_mach *m, struct at_disk *d, unsigned gen,
+                      bool *changed, GError **error)
+{
+    struct at_process process;
+    g_autofree char *dir = at_core_machine_dir(core, m->id);
+    g_autofree char *path = at_block_overlay_path(dir, d->index, gen);
+    if (gen < d->next) /* recorded already: the snapshot was captured */
+        return true;
+    /* A machine that has died may have written to it: it is kept. Empty, it does no harm. */
+    bool kept = g_file_test(path, G_FILE_TEST_EXISTS);
+    if (at_machine_process(core, m->id, &process) && !undo_running(dir, d, gen, &kept, error))
+        return false;
+    d->next = gen + 1;
+    *changed = true;
+    if (kept)
+        g_array_append_val(d->gens, gen);
+    return kept || at_block_overlay_remove(dir, d->index, gen, error);
+}
+
+static bool undo_machine(struct at_core *core, const char *id, JsonObject *gens, GError **error)
+{
+    g_autoptr(at_mach) m = at_mach_load(core->catalog, id, NULL);
+    bool changed = false;
+    for (unsigned k = 0; m && k < m->disks->len; k++) {
+        struct at_disk *d = m->disks->pdata[k];
+        g_autofree char *index = g_strdup_printf("%u", d->index);
+        unsigned gen = (unsigned)at_json_int(gens, index, 0);
+        if (gen && !undo_disk(core, m, d, gen, &changed, error)) {
+            g_prefix_error(error, "workstation %s: disk %s: ", m->workstation, d->name);
+            return false;
+        }
+    }
+    return !changed || at_mach_save(core->catalog, m, error);
+}
+
+/* What an undo could not look at (the machine died just then) is settled before anything else
+ * happens to the machine. */
+bool at_machine_settle(struct at_core *core, const char *id, GError **error)
+{
+    g_autoptr(at_mach) m = at_mach_load(core->catalog, id, error);
+    g_autofree char *dir = at_core_machine_dir(core, id);
+    g_autoptr(JsonObject) gens = json_object_new();
+    for (unsigned k = 0; m && k < m->disks->len; k++) {
+        const struct at_disk *d = m->disks->pdata[k];
+        g_autofree char *index = g_strdup_printf("%u", d->index);
+        g_autofree char *path = at_block_overlay_path(dir, d->index, d->next);
+        if (!d->readonly && g_file_test(path, G_FILE_TEST_EXISTS))
+            json_object_set_int_member(gens, index, d->next);
+    }
+    return m && (json_object_get_size(gens) == 0 || undo_machine(core, id, gens, error));
+}
+
+/* ---- prepare ---- */
+
+struct maker {
+    struct at_core *core;
+    const at_mach *mach;
+    const struct at_disk *disk;
+    unsigned gen;
+    bool ok;
+    GError *error;
+};
+
+static void *make_overlay(void *user)
+{
+    struct maker *m = user;
+    m->ok =
+        at_machine_make_overlay(m->core, m->mach, m->disk->index, m->gen, m->disk->size, &m->error);
+    return NULL;
+}
+
+static bool make_overlays(struct at_core *core, const GPtrArray *machines, GError **error)
+{
+    g_autoptr(GArray) makers = g_array_new(FALSE, TRUE, sizeof(struct maker));
+    g_autoptr(GPtrArray) threads = g_ptr_array_new();
+    bool ok = true;
+    for (unsigned i = 0; i < machines->len; i++) {
+        const at_mach *m = machines->pdata[i];
+        for (unsigned k = 0; k < m->disks->len; k++) {
+            const struct at_disk *d = m->disks->pdata[k];
+            struct maker maker = {.core = core, .mach = m, .disk = d, .gen = d->next};
+            if (!d->readonly)
+                g_array_append_val(makers, maker);
+        }
+    }
+    for (unsigned i = 0; i < makers->len; i++)
+        g_ptr_array_add(threads, g_thread_new("overlay", make_overlay,
+                                              &g_array_index(makers, struct maker, i)));
+    for (unsigned i = 0; i < makers->len; i++) {
+        struct maker *m = &g_array_index(makers, struct maker, i);
+        g_thread_join(threads->pdata[i]);
+        if (!m->ok && ok)
+            g_propagate_prefixed_error(
+                error, m->error, "workstation %s: disk %s: ", m->mach->workstation, m->disk->name);
+        else if (!m->ok)
+            g_clear_error(&m->error);
+        ok = ok && m->ok;
+    }
+    return ok;
+}
+
+bool at_capture_prepare(struct at_job *job, const char *vdc_name, const char *snap_name,
+                        bool safety, GError **error)
+{
+    struct at_core *core = at_job_core(job);
+    g_autoptr(at_vdc) vdc = at_vdc_load(core->catalog, vdc_name, error);
+    g_autoptr(GPtrArray) machines = vdc ? at_vdc_machines(core, vdc->id, "active", error) : NULL;
+    if (!machines)
+        return false;
+    g_autoptr(at_snap) exists = at_snap_load(core->catalog, vdc->id, snap_name, NULL);
+    if (exists)
+        return at_error(error, AT_ERROR_CONFLICT, "snapshot %s@%s exists already", vdc_name,
+                        snap_name);
+    (void)safety;
+    for (unsigned i = 0; i < machines->len; i++) {
+        const char *id = ((at_mach *)machines->pdata[i])->id;
+        at_machine_lock(core, id);
+        bool ok = at_machine_settle(core, id, error);
+        at_machine_unlock(core, id);
+        if (!ok)
+            return false;
+    }
+    g_ptr_array_unref(machines);
+    if (!(machines = at_vdc_machines(core, vdc->id, "active", error)))
+        return false;
+    /* The intent first: from here on undo knows which generations may exist. */
+    JsonObject *prepared = json_object_new();
+    for (unsigned i = 0; i < machines->len; i++) {
+        at_mach *m = machines->pdata[i];
+        JsonObject *gens = json_object_new();
+        for (unsigned k = 0; k < m->disks->len; k++) {
+            const struct at_disk *d = m->disks->pdata[k];
+            g_autofree char *index = g_strdup_printf("%u", d->index);
+            if (!d->readonly)
+                json_object_set_int_member(gens, index, d->next);
+        }
+        json_object_set_object_member(prepared, m->id, gens);
+    }
+    at_job_set(job, "prepared", at_json_take_obj(prepared));
+    at_job_set_str(job, "vdc_id", vdc->id);
+    return at_job_save(job, error) && make_overlays(core, machines, error);
+}
+
+/* ---- freezing ---- */
+
+static void set_class(JsonObject *consistency, const char *ws, const char *class,
+                      const char *reason)
+{
+    JsonObject *o = json_object_new();
+    json_object_set_string_member(o, "class", class);
+    at_json_set_str(o, "reason", reason);
+    json_object_set_object_member(consistency, ws, o);
+}
+
+struct freezer {
+    struct at_core *core;
+    const at_mach *mach;
+    struct at_agent *agent; /* open and frozen */
+    char *reason;           /* why not */
+};
+
+static void *freeze_one(void *user)
+{
+    struct freezer *f = user;
+    g_autofree char *dir = at_core_machine_dir(f->core, f->mach->id);
+    g_autofree char *socket_path = g_build_filename(dir, "qga.sock", NULL);
+    g_autoptr(GError) error = NULL;
+    unsigned n = 0;
+    struct at_agent *agent = at_agent_open(socket_path, FREEZE_TIMEOUT_MS, &error);
+    if (agent && at_agent_freeze(agent, FREEZE_TIMEOUT_MS, &n, &error)) {
+        f->agent = agent;
+        return NULL;
+    }
+    f->reason =
+        g_strdup_printf("the guest agent did not freeze the file systems: %s", error->message);
+    if (agent) { /* it may have frozen some, or do so late */
+        at_agent_thaw(agent, 2000, NULL);
+        at_agent_close(agent);
+    }
+    return NULL;
+}
+
+static void *thaw_one(void *user)
+{
+    struct freezer *f = user;
+    if (f->agent) {
+        at_agent_thaw(f->agent, FREEZE_TIMEOUT_MS, NULL);
+        at_agent_close(f->agent);
+        f->agent = NULL;
+    }
+    return NULL;
+}
+
+static void on_each(struct freezer *freezers, unsigned n, GThreadFunc func)
+{
+    g_autofree GThread **threads = g_new0(GThread *, n + 1);
+    for (unsigned i = 0; i < n; i++)
+        threads[i] = freezers[i].mach ? g_thread_new("agent", func, &freezers[i]) : NULL;
+    for (unsigned i = 0; i < n; i++) {
+        if (threads[i])
+            g_thread_join(threads[i]);
+    }
+}
+
+/* ---- the cut ---- */
+
+struct cut {
+    struct at_core *core;
+    GPtrArray *machines;
+    struct at_cut_machine *cm; /* running ones only */
+    unsigned n;
+    struct at_cut_disk *disks;
+    char **dirs;
+};
+
+static void cut_clear(struct cut *cut)
+{
+    g_free(cut->cm);
+    g_free(cut->disks);
+    g_strfreev(cut->dirs);
+}
+
+static bool image_server_answers(void *user, GError **error)
+{
+    return at_nbd_check(user, error);
+}
+
+/* A guest that waits for its disk cannot be part of a cut: it gets some time to go on. */
+static bool wait_for_disk(struct at_core *core, const at_mach *m,
+                          struct at_machine_status *ret_status, GError **error)
+{
+    int64_t deadline = at_deadline_ms(IO_WAIT_MS);
+    for (;;) {
+        at_machine_status(core, m->id, ret_status);
+        if (!ret_status->io_stopped)
+            return true;
+        if (at_deadline_left_ms(deadline) == 0)
+            return at_error(error, AT_ERROR_UNAVAILABLE,
+                            "workstation %s is paused since its disk does not answer; see the "
+                            "daemon's log and free space on the state directory",
+                            m->workstation);
+        g_usleep(50000);
+    }
+}
+
+/* Lists the running machines for the cut. */
+static bool cut_fill(struct cut *cut, GError **error)
+{
+    unsigned n_disks = 0, used = 0;
+    for (unsigned i = 0; i < cut->machines->len; i++)
+        n_disks += ((at_mach *)cut->machines->pdata[i])->disks->len;
+    cut->cm = g_new0(struct at_cut_machine, cut->machines->len + 1);
+    cut->disks = g_new0(struct at_cut_disk, n_disks + 1);
+    cut->dirs = g_new0(char *, cut->machines->len + 1);
+    for (unsigned i = 0; i < cut->machines->len; i++) {
+        const at_mach *m = cut->machines->pdata[i];
+        struct at_process process;
+        struct at_machine_status status;
+        if (!at_machine_process(cut->core, m->id, &process)) {
+            if (m->want_running)
+                return at_error(error, AT_ERROR_CONFLICT,
+                                "workstation %s should run but does not; start it or stop it first",
+                                m->workstation);
+            continue;
+        }
+        if (!wait_for_disk(cut->core, m, &status, error))
+            return false;
+        struct at_cut_machine *c = &cut->cm[cut->n];
+        cut->dirs[cut->n++] = at_core_machine_dir(cut->core, m->id);
+        *c = (struct at_cut_machine){.name = m->workstation,
+                                     .dir = cut->dirs[cut->n - 1],
+                                     .disks = &cut->disks[used],
+                                     .was_paused = g_str_equal(status.state, "paused")};
+        for (unsigned k = 0; k < m->disks->len; k++) {
+            const struct at_disk *d = m->disks->pdata[k];
+            if (!d->readonly)
+                cut->disks[used++] = (struct at_cut_disk){
+                    .index = d->index, .live_gen = at_disk_live(d), .next_gen = d->next};
+        }
+        c->n_disks = (unsigned)(&cut->disks[used] - c->disks);
+    }
+    return true;
+}
+
+/* The overlays below must be on this disk before the snapshot is called captured. */
+static bool sync_frozen(struct at_core *core, const GPtrArray *machines, GError **error)
+{
+    for (unsigned i = 0; i < machines->len; i++) {
+        const at_mach *m = machines->pdata[i];
+        g_autofree char *dir = at_core_machine_dir(core, m->id);
+        for (unsigned k = 0; k < m->disks->len; k++) {
+            const struct at_disk *d = m->disks->pdata[k];
+            if (d->readonly)
+                continue;
+            g_autofree char *path = at_block_overlay_path(dir, d->index, at_disk_live(d));
+            if (!at_fsync_file(path, error))
+                return false;
+        }
+    }
+    return true;
+}
+
+static void snap_add_disks(at_snap *snap, at_mach *m)
+{
+    JsonObject *identity = json_object_new();
+    at_json_set_str(identity, "uuid", m->uuid);
+    at_json_set_str(identity, "instance_id", m->instance_id);
+    json_object_set_object_member(snap->identity, m->workstation, identity);
+    for (unsigned k = 0; k < m->disks->len; k++) {
+        struct at_disk *d = m->disks->pdata[k];
+        struct at_snap_disk *s = g_new0(struct at_snap_disk, 1);
+        s->workstation = g_strdup(m->workstation);
+        s->name = g_strdup(d->name);
+        s->index = d->index;
+        s->size = d->size;
+        if (d->readonly) {
+            s->root = g_strdup(d->base);
+        } else {
+            s->machine = g_strdup(m->id);
+            s->upto = at_disk_live(d);
+            unsigned gen = d->next++;
+            g_array_append_val(d->gens, gen);
+        }
+        g_ptr_array_add(snap->disks, s);
+    }
+}
+
+static bool record(struct cut *cut, const at_vdc *vdc, at_snap *snap, GError **error)
+{
+    struct at_txn *txn = at_txn_new(cut->core->catalog);
+    snap->definition = at_definition_to_json(vdc->def);
+    /* In the order of the definition, so that equal environments have equal manifests. */
+    for (unsigned i = 0; i < vdc->def->workstations->len; i++) {
+        const struct at_def_workstation *ws = vdc->def->workstations->pdata[i];
+        at_mach *m = at_machines_find(cut->machines, ws->name);
+        if (!m)
+            continue;
+        snap_add_disks(snap, m);
+        at_mach_put(txn, m);
+    }
+    at_snap_put(txn, snap);
+    return at_txn_commit(txn, NULL, error);
+}
+
+static bool capture_locked(struct at_job *job, struct cut *cut, const at_vdc *vdc, at_snap *snap,
+                           bool quiesce, GError **error)
+{
+    struct at_core *core = cut->core;
+    g_autofree struct freezer *freezers = g_new0(struct freezer, cut->machines->len + 1);
+    struct at_cut_result result = {0};
+    if (!cut_fill(cut, error))
+        return false;
+    for (unsigned i = 0; i < cut->machines->len; i++) {
+        const at_mach *m = cut->machines->pdata[i];
+        struct at_process process;
+        bool running = at_machine_process(core, m->id, &process);
+        set_class(snap->consistency, m->workstation, "crash",
+                  running ? NULL : "the workstation was off");
+        if (running && quiesce)
+            freezers[i] = (struct freezer){.core = core, .mach = m};
+    }
+    if (quiesce)
+        on_each(freezers, cut->machines->len, freeze_one);
+    bool ok = at_fault_point("capture.frozen", error) &&
+              (cut->n == 0 || at_cut_run(cut->cm, cut->n, image_server_answers, core,
+                                         CUT_DEADLINE_MS, &result, error));
+    for (unsigned i = 0; i < cut->machines->len; i++) {
+        struct freezer *f = &freezers[i];
+        if (!f->mach)
+            continue;
+        if (f->agent)
+            set_class(snap->consistency, f->mach->workstation, "filesystem", NULL);
+        else
+            set_class(snap->consistency, f->mach->workstation, "crash", f->reason);
+        if (!f->agent)
+            at_job_note(job, "workstation %s: %s", f->mach->workstation, f->reason);
+        g_clear_pointer(&f->reason, g_free);
+    }
+    if (quiesce)
+        on_each(freezers, cut->machines->len, thaw_one);
+    if (!ok)
+        return false;
+    snap->pause_ms = result.pause_ms;
+    snap->skew_ms = result.skew_ms;
+    return at_fault_point("capture.resumed", error) && sync_frozen(core, cut->machines, error) &&
+           record(cut, vdc, snap, error);
+}
+
+bool at_capture_run(struct at_job *job, const char *vdc_name, const char *snap_name, bool quiesce,
+                    const char *description, GError **error)
+{
+    struct at_core *core = at_job_core(job);
+    g_autofree char *now = at_clock_rfc3339();
+    g_autoptr(at_vdc) vdc = at_vdc_load(core->catalog, vdc_name, error);
+    if (!vdc)
+        return false;
+    g_autoptr(at_snap) snap = at_snap_new(snap_name, vdc_name, vdc->id);
+    snap->state = g_strdup("captured");
+    snap->created = g_strdup(now);
+    snap->actor = g_strdup(at_job_user(job));
+    snap->description = g_strdup(description);
+    snap->safety = at_json_bool(at_job_data(job), "safety", false);
+    g_autoptr(GPtrArray) listed = at_vdc_machines(core, vdc->id, "active", error);
+    if (!listed)
+        return false;
+    lock_all(core, listed, true);
+    /* Loaded again: a seal may have changed the records before the locks were ours. */
+    struct cut cut = {.core = core, .machines = at_vdc_machines(core, vdc->id, "active", error)};
+    bool ok = cut.machines && capture_locked(job, &cut, vdc, snap, quiesce, error);
+    cut_clear(&cut);
+    g_clear_pointer(&cut.machines, g_ptr_array_unref);
+    lock_all(core, listed, false);
+    return ok;
+}
+
+bool at_capture_undo(struct at_job *job, const char *snap_name, GError **error)
+{
+    struct at_core *core = at_job_core(job);
+    JsonObject *prepared = at_json_obj(at_job_data(job), "prepared");
+    const char *vdc_id = at_json_str(at_job_data(job), "vdc_id", "");
+    g_autoptr(GList) ids = prepared ? json_object_get_members(prepared) : NULL;
+    g_autoptr(at_snap) snap =
+        prepared ? at_snap_load(core->catalog, vdc_id, snap_name, NULL) : NULL;
+    for (GList *l = ids; l; l = l->next) {
+        at_machine_lock(core, l->data);
+        bool ok = undo_machine(core, l->data, at_json_obj(prepared, l->data), error);
+        at_machine_unlock(core, l->data);
+        if (!ok)
+            return false;
+    }
+    if (!snap)
+        return true;
+    struct at_txn *txn = at_txn_new(core->catalog);
+    at_snap_delete(txn, snap);
+    return at_txn_commit(txn, NULL, error);
+}

@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Power: starting a machine from its record, stopping it. */
+#include <string.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/fault.h"
+#include "core/supervisor.h"
+#include "core/vdc.h"
+#include "net/net.h"
+#include "qemu/cgroup.h"
+
+static bool make_taps(struct at_core *core, const at_vdc *vdc, const struct at_def_workstation *ws,
+                      struct at_machine_nic *nics, GError **error)
+{
+    for (unsigned i = 0; i < ws->nics->len; i++) {
+        const struct at_def_nic *nic = ws->nics->pdata[i];
+        nics[i] = (struct at_machine_nic){
+            .index = i,
+            .mac = nic->mac,
+            .tap_fd = at_net_tap(core->site_id, vdc->id, nic->network, nic->mac, error)};
+        if (nics[i].tap_fd < 0) {
+            g_prefix_error(error, "network %s: ", nic->network);
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool resolve_accel(struct at_core *core, const char *wanted, enum at_accel *ret,
+                          GError **error)
+{
+    *ret = core->accel;
+    if (g_str_equal(wanted, "auto"))
+        return true;
+    *ret = at_machine_probe_accel(g_str_equal(wanted, "kvm") ? AT_ACCEL_KVM : AT_ACCEL_TCG, NULL,
+                                  error);
+    return *ret != AT_ACCEL_AUTO;
+}
+
+static bool start_machine(struct at_core *core, const at_vdc *vdc, const at_mach *mach,
+                          const struct at_def_workstation *ws, struct at_process *ret_process,
+                          GError **error)
+{
+    g_autofree char *dir = at_core_machine_dir(core, mach->id);
+    g_autofree char *nbd = at_core_nbd_socket(core);
+    g_autofree char *seed = g_build_filename(dir, "seed.iso", NULL);
+    g_autofree char *name = g_strdup_printf("%s/%s", vdc->name, ws->name);
+    g_autofree char *cgroup = NULL;
+    g_autofree struct at_machine_disk *disks = g_new0(struct at_machine_disk, mach->disks->len);
+    g_autofree struct at_machine_nic *nics = g_new0(struct at_machine_nic, ws->nics->len + 1);
+    enum at_accel accel;
+    for (unsigned i = 0; i < mach->disks->len; i++) {
+        const struct at_disk *d = mach->disks->pdata[i];
+        disks[i] = (struct at_machine_disk){.index = d->index,
+                                            .serial = d->name,
+                                            .size = d->size,
+                                            .readonly = d->readonly,
+                                            .base_root = d->base,
+                                            .gens = (const unsigned *)(void *)d->gens->data,
+                                            .n_gens = d->gens->len};
+    }
+    for (unsigned i = 0; i < ws->nics->len; i++)
+        nics[i].tap_fd = -1;
+    if (!resolve_accel(core, ws->accel, &accel, error))
+        return false;
+    at_cgroup_make(core->site_id, mach->id, ws->cpus, ws->memory, &cgroup, NULL);
+    bool ok = make_taps(core, vdc, ws, nics, error);
+    struct at_machine_config config = {.name = name,
+                                       .uuid = mach->uuid,
+                                       .vmgenid = mach->vmgenid,
+                                       .dir = dir,
+                                       .nbd_socket = nbd,
+                                       .uid = core->uid_base + mach->slot,
+                                       .gid = core->uid_base,
+                                       .cpus = ws->cpus,
+                                       .memory = ws->memory,
+                                       .accel = accel,
+                                       .seed_path = seed,
+                                       .cgroup = cgroup,
+                                       .disks = disks,
+                                       .n_disks = mach->disks->len,
+                                       .nics = nics,
+                                       .n_nics = ws->nics->len};
+    ok =
+        ok && at_fault_point("power.start", error) && at_machine_start(&config, ret_process, error);
+    for (unsigned i = 0; i < ws->nics->len; i++) {
+        if (nics[i].tap_fd >= 0)
+            close(nics[i].tap_fd);
+    }
+    return ok;
+}
+
+static bool power_on_locked(struct at_core *core, const at_vdc *vdc, const char *machine_id,
+                            GError **error)
+{
+    struct at_process process;
+    g_autofree char *dir = at_core_machine_dir(core, machine_id);
+    g_autoptr(at_mach) mach = at_mach_load(core->catalog, machine_id, error);
+    if (!mach)
+        return false;
+    const struct at_def_workstation *ws = at_vdc_workstation(vdc, mach->workstation);
+    if (!ws)
+        return at_error(error, AT_ERROR_NOT_FOUND, "workstation %s is not defined",
+                        mach->workstation);
+    if (at_machine_process(core, machine_id, &process))
+        return true;
+    if (!at_machine_find(dir, &process, NULL)) {
+        if (!at_machine_settle(core, machine_id, error))
+            return false;
+        at_mach_free(mach);
+        mach = at_mach_load(core->catalog, machine_id, error);
+        if (!mach || !start_machine(core, vdc, mach, ws, &process, error))
+            return false;
+    }
+    return at_supervise(core, mach, vdc, &process, error);
+}
+
+bool at_power_on(struct at_core *core, const at_vdc *vdc, const char *machine_id, GError **error)
+{
+    at_machine_lock(core, machine_id);
+    bool ok = power_on_locked(core, vdc, machine_id, error);
+    at_machine_unlock(core, machine_id);
+    return ok;
+}
+
+bool at_power_off(struct at_core *core, const char *machine_id, int timeout_ms,
+                  GCancellable *cancellable, bool *ret_clean, GError **error)
+{
+    struct at_process process;
+    g_autofree char *dir = at_core_machine_dir(core, machine_id);
+    bool ok = true;
+    at_machine_lock(core, machine_id);
+    if (at_machine_process(core, machine_id, &process) || at_machine_find(dir, &process, NULL)) {
+        at_supervise_expect_exit(core, machine_id);
+        ok = at_fault_point("power.stop", error) &&
+             (timeout_ms > 0
+                  ? at_machine_shutdown(dir, &process, timeout_ms, cancellable, ret_clean, error)
+                  : at_machine_quit(dir, &process, error));
+    } else if (ret_clean) {
+        *ret_clean = true;
+    }
+    if (ok)
+        at_cgroup_remove(core->site_id, machine_id, NULL);
+    at_machine_unlock(core, machine_id);
+    return ok;
+}
+
+struct starter {
+    struct at_core *core;
+    const at_vdc *vdc;
+    const at_mach *mach;
+    bool ok;
+    GError *error;
+};
+
+static void *start_one(void *user)
+{
+    struct starter *s = user;
+    s->ok = at_power_on(s->core, s->vdc, s->mach->id, &s->error);
+    return NULL;
+}
+
+bool at_power_on_all(struct at_core *core, const at_vdc *vdc, GError **error)
+{
+    g_autoptr(GPtrArray) machines = at_vdc_machines(core, vdc->id, "active", error);
+    if (!machines)
+        return false;
+    g_autofree struct starter *starters = g_new0(struct starter, machines->len + 1);
+    g_autofree GThread **threads = g_new0(GThread *, machines->len + 1);
+    bool ok = true;
+    for (unsigned i = 0; i < machines->len; i++) {
+        at_mach *m = machines->pdata[i];
+        if (!m->want_running)
+            continue;
+        starters[i] = (struct starter){.core = core, .vdc = vdc, .mach = m};
+        threads[i] = g_thread_new("power-on", start_one, &starters[i]);
+    }
+    for (unsigned i = 0; i < machines->len; i++) {
+        if (!threads[i])
+            continue;
+        g_thread_join(threads[i]);
+        if (starters[i].ok)
+            continue;
+        if (ok) {
+            g_propagate_prefixed_error(error, starters[i].error,
+                                       "workstation %s: ", starters[i].mach->workstation);
+            ok = false;
+        } else {
+            g_clear_error(&starters[i].error);
+        }
+    }
+    return ok;
+}
+
+bool at_want_running(struct at_core *core, const char *vdc_id, const char *const *workstations,
+                     bool want, GError **error)
+{
+    g_autoptr(GPtrArray) machines = at_vdc_machines(core, vdc_id, "active", error);
+    if (!machines)
+        return false;
+    for (unsigned i = 0; workstations && workstations[i]; i++) {
+        if (!at_machines_find(machines, workstations[i]))
+            return at_error(error, AT_ERROR_NOT_FOUND, "workstation %s does not exist",
+                            workstations[i]);
+    }
+    for (unsigned i = 0; i < machines->len; i++) {
+        at_mach *m = machines->pdata[i];
+        if ((workstations && !g_strv_contains(workstations, m->workstation)) ||
+            m->want_running == want)
+            continue;
+        m->want_running = want;
+        if (!at_mach_save(core->catalog, m, error))
+            return false;
+    }
+    return true;
+}

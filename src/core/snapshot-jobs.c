@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The jobs on snapshots: create, delete, verify. */
+#include <string.h>
+
+#include "base/error.h"
+#include "base/fault.h"
+#include "base/json.h"
+#include "core/vdc.h"
+#include "vault/maintenance.h"
+
+static const char *arg(struct at_job *job, const char *name)
+{
+    return at_json_str(at_job_args(job), name, NULL);
+}
+
+/* ---- create ---- */
+
+static bool create_prepare(struct at_job *job, GError **error)
+{
+    return at_capture_prepare(job, arg(job, "vdc"), arg(job, "name"), false, error);
+}
+
+static bool create_undo(struct at_job *job, GError **error)
+{
+    return at_capture_undo(job, arg(job, "name"), error);
+}
+
+static bool create_capture(struct at_job *job, GError **error)
+{
+    return at_capture_run(job, arg(job, "vdc"), arg(job, "name"),
+                          at_json_bool(at_job_args(job), "quiesce", false), arg(job, "description"),
+                          error);
+}
+
+static bool create_seal(struct at_job *job, GError **error)
+{
+    struct at_core *core = at_job_core(job);
+    const char *vdc_id = at_json_str(at_job_data(job), "vdc_id", "");
+    g_autofree char *subject = g_strdup_printf("%s@%s", arg(job, "vdc"), arg(job, "name"));
+    at_job_release_scope(job); /* the team may go on: what is captured does not change any more */
+    at_event_emit(core, "snapshot.captured", subject, at_job_user(job), NULL);
+    if (!at_seal_snapshot(job, vdc_id, arg(job, "name"), error))
+        return false;
+    g_autoptr(at_snap) snap = at_snap_load(core->catalog, vdc_id, arg(job, "name"), error);
+    if (!snap)
+        return false;
+    at_job_result_str(job, "snapshot", subject);
+    at_job_result_str(job, "digest", snap->digest);
+    at_event_emit(core, "snapshot.sealed", subject, at_job_user(job), NULL);
+    return at_seal_cleanup(core, vdc_id, error);
+}
+
+static const struct at_job_step create_steps[] = {
+    {"prepare", create_prepare, create_undo},
+    {"capture", create_capture, NULL},
+    {"seal", create_seal, NULL},
+};
+const struct at_job_kind at_job_snapshot_create = {"snapshot-create", create_steps, 3, 2, 2};
+
+/* ---- delete ---- */
+
+static bool delete_record(struct at_job *job, GError **error)
+{
+    struct at_core *core = at_job_core(job);
+    const char *vdc_id = arg(job, "vdc_id"), *name = arg(job, "name");
+    g_autofree char *root = g_strdup_printf("snapshot/%s/%s", vdc_id, name);
+    g_autoptr(at_snap) snap = at_snap_load(core->catalog, vdc_id, name, NULL);
+    if (snap) {
+        struct at_txn *txn = at_txn_new(core->catalog);
+        at_snap_delete(txn, snap);
+        if (!at_txn_commit(txn, NULL, error))
+            return false;
+    }
+    return at_fault_point("snapshot.unroot", error) &&
+           at_vault_root_remove(core->vault, root, error) && at_seal_cleanup(core, vdc_id, error);
+}
+
+static const struct at_job_step delete_steps[] = {{"remove", delete_record, NULL}};
+const struct at_job_kind at_job_snapshot_delete = {"snapshot-delete", delete_steps, 1, 0, 0};
+
+/* ---- verify ---- */
+
+static void progress(uint64_t done, uint64_t total, void *user)
+{
+    at_job_progress(user, done, total);
+}
+
+JsonNode *at_verify_report_json(const struct at_verify_report *report)
+{
+    JsonObject *o = json_object_new();
+    JsonArray *problems = json_array_new();
+    for (unsigned i = 0; i < report->problems->len; i++) {
+        const struct at_verify_problem *p = report->problems->pdata[i];
+        g_autofree char *hex = at_digest_dup_hex(&p->chunk);
+        JsonObject *e = json_object_new();
+        JsonArray *roots = json_array_new();
+        json_object_set_string_member(e, "chunk", hex);
+        at_json_set_str(e, "reason", p->reason);
+        for (char **r = p->roots; r && *r; r++)
+            json_array_add_string_element(roots, *r);
+        json_object_set_array_member(e, "needed_by", roots);
+        json_array_add_object_element(problems, e);
+    }
+    json_object_set_int_member(o, "chunks", (int64_t)report->chunks);
+    json_object_set_int_member(o, "bytes", (int64_t)report->bytes);
+    json_object_set_array_member(o, "problems", problems);
+    return at_json_take_obj(o);
+}
+
+static bool verify_read(struct at_job *job, GError **error)
+{
+    struct at_core *core = at_job_core(job);
+    const char *vdc_id = arg(job, "vdc_id"), *name = arg(job, "name");
+    struct at_verify_report *report = NULL;
+    struct at_digest digest;
+    if (!at_seal_snapshot(job, vdc_id, name, error))
+        return false;
+    g_autoptr(at_snap) snap = at_snap_load(core->catalog, vdc_id, name, error);
+    if (!snap || !at_digest_from_hex(snap->digest, &digest, error) ||
+        !at_vault_verify_root(core->vault, AT_ROOT_MANIFEST, &digest, progress, job,
+                              at_job_cancellable(job), &report, error))
+        return false;
+    unsigned n = report->problems->len;
+    at_job_result(job, "report", at_verify_report_json(report));
+    at_verify_report_free(report);
+    if (n > 0)
+        return at_error(error, AT_ERROR_CORRUPT,
+                        "%u chunks of snapshot %s are damaged; they are named in the job's result "
+                        "(atoll --json job show)",
+                        n, name);
+    g_free(snap->state);
+    snap->state = g_strdup("verified");
+    return at_snap_save(core->catalog, snap, error);
+}
+
+static const struct at_job_step verify_steps[] = {{"read back and compare", verify_read, NULL}};
+const struct at_job_kind at_job_snapshot_verify = {"snapshot-verify", verify_steps, 1, 0, 1};

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of machine.h share. */
+#pragma once
+#include "qemu/machine.h"
+
+#define AT_QEMU_PROGRAM "qemu-system-x86_64"
+
+/* Sockets that we listen on and hand over, so that QEMU needs no right to write into its
+ * directory. */
+enum at_machine_socket {
+    AT_MACHINE_QMP_A,
+    AT_MACHINE_QMP_B,
+    AT_MACHINE_QMP_C,
+    AT_MACHINE_SERIAL,
+    AT_MACHINE_AGENT,
+    AT_MACHINE_N_SOCKETS
+};
+extern const char *const at_machine_socket_names[AT_MACHINE_N_SOCKETS];
+
+/* The command line with the numbers that the sockets have in QEMU. */
+GStrv at_machine_build_argv(const struct at_machine_config *config, const char *program,
+                            const int sockets[AT_MACHINE_N_SOCKETS], GError **error);
+
+/* Removes what a machine that is gone leaves in its directory: sockets and the pid file. */
+void at_machine_clean_dir(const char *dir);
+
+/* Runs the probe guest now. NULL when it ran to its end, else the reason, newly allocated. */
+char *at_machine_try_accel(enum at_accel accel);
+
+/* The groups that QEMU's user must be in to use @accel; gives their number. */
+size_t at_machine_kvm_groups(enum at_accel accel, gid_t ret_groups[1]);

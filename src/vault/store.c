@@ -1,0 +1,653 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Appending to packs: one open pack with a write buffer, the rows that wait for the next commit,
+ * and what happens to them when a write fails. */
+#include "vault/store.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/atomic-file.h"
+#include "base/error.h"
+#include "base/fault.h"
+#include "vault/codec.h"
+#include "vault/hash.h"
+#include "vault/vault-internal.h"
+
+#define BUFFER (2u << 20)
+#define BATCH_BYTES (UINT64_C(256) << 20) /* a commit at the latest after so many bytes */
+#define BATCH_ROWS 65536u
+#define KICK (UINT64_C(8) << 20) /* begin to write back so many bytes, so that syncs are short */
+
+/* A pack with bytes that are not durable yet, or that is being appended to. */
+struct tail {
+    int refs;
+    int fd;
+    uint32_t id;
+    uint8_t uuid[16];
+    uint64_t end;     /* where the next record goes, buffered ones included */
+    uint64_t written; /* up to here by pwrite */
+    uint64_t kicked;  /* up to here the kernel was asked to begin writing back */
+    uint64_t taken;   /* up to here a flush has taken charge */
+    uint64_t indexed; /* up to here the index knows it */
+};
+
+struct row {
+    struct at_digest digest; /* first: the key */
+    struct at_place place;
+    bool replace; /* the old copy is damaged */
+};
+
+struct move {
+    struct at_digest digest;
+    struct at_place old, place;
+};
+
+struct at_store {
+    struct at_packs *packs;
+    struct at_index *index;
+    gid_t gid;
+    GMutex commit_lock; /* one flush at a time; taken before `lock` */
+    GMutex lock;        /* guards all below */
+    struct tail *current;
+    GPtrArray *tails; /* struct tail*, the current one included */
+    uint32_t next_id;
+    uint8_t *buffer;
+    size_t fill;
+    GHashTable *pending, *committing; /* struct row by its digest */
+    GHashTable *in_flight;            /* digests that a thread is compressing */
+    GHashTable *distrusted;           /* digests whose stored copy is damaged */
+    GArray *moves;
+    uint64_t pending_bytes;
+    uint64_t failures;
+    GError *failure; /* the last one */
+};
+
+static guint digest_hash(gconstpointer p)
+{
+    guint h;
+    memcpy(&h, p, sizeof h);
+    return h;
+}
+
+static gboolean digest_equal(gconstpointer a, gconstpointer b)
+{
+    return memcmp(a, b, AT_DIGEST_LEN) == 0;
+}
+
+static GHashTable *new_rows(void)
+{
+    return g_hash_table_new_full(digest_hash, digest_equal, NULL, g_free);
+}
+
+static void tail_unref(void *p)
+{
+    struct tail *t = p;
+    if (g_atomic_int_dec_and_test(&t->refs)) {
+        close(t->fd);
+        g_free(t);
+    }
+}
+
+struct at_store *at_store_new(struct at_packs *packs, struct at_index *index, gid_t gid)
+{
+    struct at_store *store = g_new0(struct at_store, 1);
+    store->packs = packs;
+    store->index = index;
+    store->gid = gid;
+    g_mutex_init(&store->commit_lock);
+    g_mutex_init(&store->lock);
+    store->tails = g_ptr_array_new_with_free_func(tail_unref);
+    store->pending = new_rows();
+    store->in_flight = new_rows();
+    store->distrusted = new_rows();
+    store->moves = g_array_new(FALSE, FALSE, sizeof(struct move));
+    store->next_id = 1;
+    return store;
+}
+
+void at_store_free(struct at_store *store)
+{
+    if (!store)
+        return;
+    g_hash_table_unref(store->pending);
+    g_hash_table_unref(store->in_flight);
+    g_hash_table_unref(store->distrusted);
+    g_array_unref(store->moves);
+    g_ptr_array_unref(store->tails);
+    g_free(store->buffer);
+    g_clear_error(&store->failure);
+    g_mutex_clear(&store->lock);
+    g_mutex_clear(&store->commit_lock);
+    g_free(store);
+}
+
+void at_store_start(struct at_store *store, uint32_t id, const uint8_t *uuid, int fd,
+                    uint64_t offset, uint32_t next)
+{
+    store->next_id = next;
+    if (id == 0)
+        return;
+    struct tail *t = g_new0(struct tail, 1);
+    t->refs = 1;
+    t->fd = fd;
+    t->id = id;
+    memcpy(t->uuid, uuid, sizeof t->uuid);
+    t->end = t->written = t->kicked = t->taken = t->indexed = offset;
+    g_ptr_array_add(store->tails, t);
+    store->current = t;
+}
+
+struct at_position at_store_position(struct at_store *store)
+{
+    g_mutex_lock(&store->lock);
+    struct at_position p = {store->next_id, 0};
+    if (store->current)
+        p = (struct at_position){store->current->id, store->current->end};
+    g_mutex_unlock(&store->lock);
+    return p;
+}
+
+uint64_t at_store_failures(struct at_store *store)
+{
+    g_mutex_lock(&store->lock);
+    uint64_t n = store->failures;
+    g_mutex_unlock(&store->lock);
+    return n;
+}
+
+uint32_t at_store_current(struct at_store *store)
+{
+    g_mutex_lock(&store->lock);
+    uint32_t id = store->current ? store->current->id : 0;
+    g_mutex_unlock(&store->lock);
+    return id;
+}
+
+/* ---- Everything below here until "Puts": store->lock is held ---- */
+
+/* Forgets all that is not durable, remembers why, and goes on in a new pack. */
+static void give_up(struct at_store *store, const GError *why, bool cut)
+{
+    for (unsigned i = 0; cut && i < store->tails->len; i++) {
+        struct tail *t = g_ptr_array_index(store->tails, i);
+        if (ftruncate(t->fd, (off_t)t->taken) == 0 && t->taken == 0) {
+            g_autofree char *path = at_packs_path(store->packs, t->id);
+            unlink(path);
+        }
+    }
+    g_ptr_array_set_size(store->tails, 0);
+    store->current = NULL;
+    store->fill = 0;
+    g_hash_table_remove_all(store->pending);
+    g_array_set_size(store->moves, 0);
+    store->pending_bytes = 0;
+    store->failures++;
+    g_clear_error(&store->failure);
+    store->failure = g_error_copy(why);
+}
+
+static bool write_at(struct tail *t, const uint8_t *data, size_t len, GError **error)
+{
+    while (len > 0) {
+        int injected = at_fault_errno("vault.pack.write");
+        ssize_t n = injected ? -1 : pwrite(t->fd, data, len, (off_t)t->written);
+        if (injected)
+            errno = injected;
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return at_error_errno(error, errno, "write pack %08x", t->id);
+        data += n;
+        len -= (size_t)n;
+        t->written += (uint64_t)n;
+    }
+    return true;
+}
+
+static bool write_out(struct at_store *store, GError **error)
+{
+    if (store->fill == 0)
+        return true;
+    g_autoptr(GError) local = NULL;
+    if (!write_at(store->current, store->buffer, store->fill, &local)) {
+        give_up(store, local, true);
+        g_propagate_error(error, g_steal_pointer(&local));
+        return false;
+    }
+    store->fill = 0;
+    return true;
+}
+
+static bool begin_pack(struct at_store *store, GError **error)
+{
+    if (!write_out(store, error))
+        return false;
+    struct at_pack_header header = {.version = AT_VAULT_FORMAT, .id = store->next_id};
+    if (getrandom(header.uuid, sizeof header.uuid, 0) != (ssize_t)sizeof header.uuid)
+        return at_error_errno(error, errno, "random bytes");
+    if (!at_fault_point("vault.pack.create", error))
+        return false;
+    g_autofree char *path = at_packs_path(store->packs, header.id);
+    int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0640);
+    if (fd < 0)
+        return at_error_errno(error, errno, "create %s", path);
+    if (fchmod(fd, 0640) != 0 ||
+        (store->gid != (gid_t)-1 && fchown(fd, (uid_t)-1, store->gid) != 0)) {
+        at_error_errno(error, errno, "set group and mode of %s", path);
+        close(fd);
+        unlink(path);
+        return false;
+    }
+    struct tail *t = g_new0(struct tail, 1);
+    t->refs = 1;
+    t->fd = fd;
+    t->id = header.id;
+    memcpy(t->uuid, header.uuid, sizeof t->uuid);
+    if (!store->buffer)
+        store->buffer = g_malloc(BUFFER);
+    at_pack_header_encode(&header, store->buffer);
+    store->fill = t->end = AT_PACK_HEADER;
+    store->next_id++;
+    g_ptr_array_add(store->tails, t);
+    store->current = t;
+    return true;
+}
+
+/* Appends a record; *ret_place is where it went. */
+static bool append(struct at_store *store, const struct at_record *record, const uint8_t *payload,
+                   struct at_place *ret_place, GError **error)
+{
+    if (!store->buffer)
+        store->buffer = g_malloc(BUFFER);
+    if ((!store->current || store->current->end >= AT_PACK_SIZE) && !begin_pack(store, error))
+        return false;
+    struct tail *t = store->current;
+    size_t size = (size_t)at_record_size(record->stored);
+    if (store->fill + size > BUFFER && !write_out(store, error))
+        return false;
+    struct at_place place = {
+        .pack = t->id,
+        .stored = record->stored,
+        .plain = record->plain,
+        .kind = record->kind,
+        .codec = record->codec,
+        .offset = t->end,
+    };
+    g_autofree uint8_t *large = size > BUFFER ? g_malloc(size) : NULL;
+    uint8_t *p = large ? large : store->buffer + store->fill;
+    at_record_encode(record, p);
+    memcpy(p + AT_RECORD_HEADER, payload, record->stored);
+    size_t used = AT_RECORD_HEADER + record->stored;
+    memset(p + used, 0, size - used);
+    if (large) {
+        g_autoptr(GError) local = NULL;
+        if (!write_at(t, large, size, &local)) {
+            give_up(store, local, true);
+            g_propagate_error(error, g_steal_pointer(&local));
+            return false;
+        }
+    } else {
+        store->fill += size;
+    }
+    t->end += size;
+    store->pending_bytes += size;
+    *ret_place = place;
+    return true;
+}
+
+static struct row *find_row(struct at_store *store, const struct at_digest *digest)
+{
+    struct row *row = g_hash_table_lookup(store->pending, digest);
+    if (!row && store->committing)
+        row = g_hash_table_lookup(store->committing, digest);
+    return row;
+}
+
+static bool due(const struct at_store *store)
+{
+    return store->pending_bytes >= BATCH_BYTES ||
+           g_hash_table_size(store->pending) + store->moves->len >= BATCH_ROWS;
+}
+
+/* ---- Puts ---- */
+
+void at_store_roll(struct at_store *store)
+{
+    g_mutex_lock(&store->lock);
+    if (store->current && write_out(store, NULL))
+        store->current = NULL;
+    g_mutex_unlock(&store->lock);
+}
+
+bool at_store_peek(struct at_store *store, const struct at_digest *digest,
+                   struct at_place *ret_place, bool *ret_found, GError **error)
+{
+    bool ok = true;
+    g_mutex_lock(&store->lock);
+    struct row *row = find_row(store, digest);
+    *ret_found = row != NULL;
+    if (row) {
+        *ret_place = row->place;
+        if (store->current && row->place.pack == store->current->id &&
+            row->place.offset >= store->current->written)
+            ok = write_out(store, error);
+    }
+    g_mutex_unlock(&store->lock);
+    return ok;
+}
+
+void at_store_distrust(struct at_store *store, const struct at_digest *digest)
+{
+    g_mutex_lock(&store->lock);
+    g_hash_table_add(store->distrusted, g_memdup2(digest, sizeof *digest));
+    g_mutex_unlock(&store->lock);
+}
+
+unsigned at_store_distrusted(struct at_store *store)
+{
+    g_mutex_lock(&store->lock);
+    unsigned n = g_hash_table_size(store->distrusted);
+    g_mutex_unlock(&store->lock);
+    return n;
+}
+
+/* Whether @digest is there; otherwise it is reserved for the caller to append.  *ret_replace: a
+ * damaged copy is there. */
+static bool find_or_reserve(struct at_store *store, const struct at_digest *digest, bool *ret_found,
+                            bool *ret_replace, GError **error)
+{
+    g_mutex_lock(&store->lock);
+    bool bad = g_hash_table_contains(store->distrusted, digest);
+    bool found = find_row(store, digest) || g_hash_table_contains(store->in_flight, digest);
+    g_mutex_unlock(&store->lock);
+    struct at_place place;
+    if (!found && !bad && !at_index_lookup(store->index, digest, &place, &found, error))
+        return false;
+    if (!found) {
+        g_mutex_lock(&store->lock);
+        found = find_row(store, digest) || g_hash_table_contains(store->in_flight, digest);
+        if (!found)
+            g_hash_table_add(store->in_flight, g_memdup2(digest, sizeof *digest));
+        g_mutex_unlock(&store->lock);
+    }
+    *ret_found = found;
+    *ret_replace = bad;
+    return true;
+}
+
+bool at_store_put(struct at_vault_session *session, uint8_t kind, const struct at_digest *digest,
+                  const uint8_t *plain, size_t len, uint64_t *ret_stored, GError **error)
+{
+    struct at_store *store = session->vault->store;
+    bool found, replace;
+    g_rw_lock_reader_lock(&session->vault->sweep_lock);
+    bool ok = find_or_reserve(store, digest, &found, &replace, error);
+    if (ok && found)
+        at_session_hit(session, digest);
+    g_rw_lock_reader_unlock(&session->vault->sweep_lock);
+    if (!ok)
+        return false;
+    if (found) {
+        *ret_stored = 0;
+        return true;
+    }
+    static GPrivate scratch_key = G_PRIVATE_INIT(g_free);
+    uint8_t *scratch = NULL;
+    g_autofree uint8_t *large = NULL;
+    if (len > AT_CHUNK_MAX) {
+        scratch = large = g_malloc(len);
+    } else if (!(scratch = g_private_get(&scratch_key))) {
+        scratch = g_malloc(AT_CHUNK_MAX);
+        g_private_set(&scratch_key, scratch);
+    }
+    struct at_record record = {.kind = kind, .plain = (uint32_t)len, .digest = *digest};
+    record.stored = (uint32_t)at_codec_pack(kind, plain, len, scratch, &record.codec);
+    const uint8_t *payload = scratch;
+    if (record.stored == 0) {
+        record.codec = AT_CODEC_NONE;
+        record.stored = (uint32_t)len;
+        payload = plain;
+    }
+    record.check = at_check(payload, record.stored);
+
+    struct row *row = g_new0(struct row, 1);
+    row->digest = *digest;
+    row->replace = replace;
+    g_autoptr(GError) local = NULL;
+    g_mutex_lock(&store->lock);
+    ok = append(store, &record, payload, &row->place, &local);
+    if (ok) {
+        g_hash_table_insert(store->pending, row, row);
+    } else {
+        store->failures++; /* others may have relied on our reservation */
+        g_clear_error(&store->failure);
+        store->failure = g_error_copy(local);
+        g_propagate_error(error, g_steal_pointer(&local));
+    }
+    g_hash_table_remove(store->in_flight, digest);
+    bool commit = ok && due(store);
+    struct tail *kick = store->current;
+    uint64_t from = 0, upto = 0;
+    if (ok && kick && kick->written - kick->kicked >= KICK) {
+        from = kick->kicked;
+        upto = kick->kicked = kick->written;
+        g_atomic_int_inc(&kick->refs);
+    }
+    g_mutex_unlock(&store->lock);
+    if (upto) {
+        /* Durability is the flush's; this only spreads the work. */
+        sync_file_range(kick->fd, (off_t)from, (off_t)(upto - from), SYNC_FILE_RANGE_WRITE);
+        tail_unref(kick);
+    }
+    if (!ok)
+        g_free(row);
+    else
+        *ret_stored = at_record_size(record.stored);
+    return ok && (!commit || at_store_flush(store, session->failures, error));
+}
+
+bool at_store_move(struct at_store *store, const struct at_record *record, const uint8_t *payload,
+                   const struct at_place *old, GError **error)
+{
+    struct move move = {.digest = record->digest, .old = *old};
+    g_mutex_lock(&store->lock);
+    bool ok = append(store, record, payload, &move.place, error);
+    if (ok)
+        g_array_append_val(store->moves, move);
+    g_mutex_unlock(&store->lock);
+    return ok;
+}
+
+/* ---- Flushing ---- */
+
+/* What one flush has taken charge of. */
+struct batch {
+    GHashTable *rows;
+    GArray *moves;
+    GPtrArray *tails; /* struct tail*, with `upto` in step */
+    GArray *upto;     /* uint64_t */
+};
+
+static void batch_clear(struct batch *b)
+{
+    g_clear_pointer(&b->moves, g_array_unref);
+    g_clear_pointer(&b->tails, g_ptr_array_unref);
+    g_clear_pointer(&b->upto, g_array_unref);
+}
+
+static bool sync_packs(struct at_store *store, const struct batch *b, GError **error)
+{
+    bool fresh = false;
+    for (unsigned i = 0; i < b->tails->len; i++) {
+        struct tail *t = g_ptr_array_index(b->tails, i);
+        fresh = fresh || t->indexed == 0;
+        if (g_array_index(b->upto, uint64_t, i) == t->indexed)
+            continue;
+        int err = at_fault_errno("vault.pack.sync");
+        if (!err && fdatasync(t->fd) != 0)
+            err = errno;
+        if (err)
+            return at_error_errno(error, err, "sync pack %08x", t->id);
+    }
+    return !fresh || (at_fault_point("vault.packs.sync-dir", error) &&
+                      at_fsync_dir(at_packs_dir(store->packs), error));
+}
+
+static bool same_place(const struct at_place *a, const struct at_place *b)
+{
+    return a->pack == b->pack && a->offset == b->offset;
+}
+
+static int by_digest(gconstpointer a, gconstpointer b)
+{
+    return memcmp(*(struct row *const *)a, *(struct row *const *)b, AT_DIGEST_LEN);
+}
+
+static bool index_batch(struct at_store *store, const struct batch *b, GError **error)
+{
+    struct at_index_txn *txn = at_index_begin(store->index, error);
+    if (!txn)
+        return false;
+    bool ok = true;
+    g_autofree struct row **rows = g_new(struct row *, g_hash_table_size(b->rows) + 1);
+    unsigned n = 0;
+    GHashTableIter it;
+    gpointer value;
+    g_hash_table_iter_init(&it, b->rows);
+    while (g_hash_table_iter_next(&it, NULL, &value))
+        rows[n++] = value;
+    qsort(rows, n, sizeof *rows, by_digest); /* neighbours share pages */
+    for (unsigned i = 0; ok && i < n; i++) {
+        ok = at_index_put(txn, &rows[i]->digest, &rows[i]->place, rows[i]->replace, NULL, error) &&
+             (!rows[i]->replace || at_index_quarantine(txn, &rows[i]->digest, false, error));
+    }
+    for (unsigned i = 0; ok && i < b->moves->len; i++) {
+        struct move *m = &g_array_index(b->moves, struct move, i);
+        struct at_place now;
+        bool found;
+        ok = at_index_get(txn, &m->digest, &now, &found, error) &&
+             (!found || !same_place(&now, &m->old) ||
+              at_index_put(txn, &m->digest, &m->place, true, NULL, error));
+    }
+    for (unsigned i = 0; ok && i < b->tails->len; i++) {
+        struct tail *t = g_ptr_array_index(b->tails, i);
+        struct at_pack_meta meta = {.id = t->id, .indexed = g_array_index(b->upto, uint64_t, i)};
+        memcpy(meta.uuid, t->uuid, sizeof meta.uuid);
+        ok = at_index_pack_put(txn, &meta, error);
+    }
+    if (!ok) {
+        at_index_abort(txn);
+        return false;
+    }
+    return at_index_commit(txn, error);
+}
+
+/* With the lock held: what there is to flush, after writing it out. */
+static bool take_batch(struct at_store *store, struct batch *b, GError **error)
+{
+    if (!write_out(store, error))
+        return false;
+    b->rows = store->committing = g_steal_pointer(&store->pending);
+    store->pending = new_rows();
+    b->moves = g_steal_pointer(&store->moves);
+    store->moves = g_array_new(FALSE, FALSE, sizeof(struct move));
+    store->pending_bytes = 0;
+    b->tails = g_ptr_array_new_with_free_func(tail_unref);
+    b->upto = g_array_new(FALSE, FALSE, sizeof(uint64_t));
+    for (unsigned i = 0; i < store->tails->len; i++) {
+        struct tail *t = g_ptr_array_index(store->tails, i);
+        g_atomic_int_inc(&t->refs);
+        g_ptr_array_add(b->tails, t);
+        g_array_append_val(b->upto, t->end);
+        t->taken = t->end;
+    }
+    return true;
+}
+
+static void finish_batch(struct at_store *store, struct batch *b, bool ok, bool cut,
+                         const GError *why)
+{
+    g_mutex_lock(&store->lock);
+    if (ok) {
+        for (unsigned i = 0; i < b->tails->len; i++) {
+            struct tail *t = g_ptr_array_index(b->tails, i);
+            t->indexed = g_array_index(b->upto, uint64_t, i);
+            if (t != store->current)
+                g_ptr_array_remove(store->tails, t);
+        }
+        GHashTableIter it;
+        gpointer value;
+        g_hash_table_iter_init(&it, b->rows);
+        while (g_hash_table_iter_next(&it, NULL, &value)) {
+            if (((struct row *)value)->replace)
+                g_hash_table_remove(store->distrusted, value);
+        }
+    } else {
+        for (unsigned i = 0; i < b->tails->len; i++) {
+            struct tail *t = g_ptr_array_index(b->tails, i);
+            t->taken = t->indexed;
+        }
+        give_up(store, why, cut);
+    }
+    store->committing = NULL;
+    g_hash_table_unref(b->rows);
+    g_mutex_unlock(&store->lock);
+}
+
+static bool flush_locked(struct at_store *store, GError **error)
+{
+    struct batch b = {0};
+    g_mutex_lock(&store->lock);
+    if (g_hash_table_size(store->pending) == 0 && store->moves->len == 0) {
+        g_mutex_unlock(&store->lock);
+        return true;
+    }
+    bool ok = take_batch(store, &b, error);
+    g_mutex_unlock(&store->lock);
+    if (!ok)
+        return false;
+    g_autoptr(GError) local = NULL;
+    /* After a failed commit nobody can know whether the index has the rows: then their bytes stay,
+     * and recovery or gc decides. */
+    bool synced = sync_packs(store, &b, &local);
+    ok = synced && index_batch(store, &b, &local);
+    finish_batch(store, &b, ok, !synced, local);
+    batch_clear(&b);
+    if (!ok)
+        g_propagate_error(error, g_steal_pointer(&local));
+    return ok;
+}
+
+bool at_store_flush(struct at_store *store, uint64_t failures, GError **error)
+{
+    g_mutex_lock(&store->commit_lock);
+    bool ok = flush_locked(store, error);
+    g_mutex_unlock(&store->commit_lock);
+    if (!ok)
+        return false;
+    g_mutex_lock(&store->lock);
+    if (store->failures != failures) {
+        ok = false;
+        if (store->failure)
+            at_error(error, store->failure->code, "a write of this session was lost: %s",
+                     store->failure->message);
+        else
+            at_error(error, AT_ERROR_IO, "a write of this session was lost");
+    }
+    g_mutex_unlock(&store->lock);
+    return ok;
+}
+
+void at_store_hold(struct at_store *store)
+{
+    g_mutex_lock(&store->commit_lock);
+}
+
+void at_store_release(struct at_store *store)
+{
+    g_mutex_unlock(&store->commit_lock);
+}

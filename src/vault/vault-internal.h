@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The parts of one open vault, for the files of this room only. */
+#pragma once
+#include "vault/cache.h"
+#include "vault/digest-set.h"
+#include "vault/index.h"
+#include "vault/pack.h"
+#include "vault/store.h"
+#include "vault/vault.h"
+
+struct at_gc_run;
+
+struct at_vault {
+    char *dir;
+    bool writer;
+    gid_t gid;
+    int lock_fd;
+    struct at_index *index;
+    struct at_packs *packs;
+    struct at_cache *chunks; /* plain chunks */
+    struct at_cache *nodes;  /* plain nodes, already validated for their level */
+    struct at_store *store;  /* writer only */
+    GThreadPool *pool;       /* struct at_work; hashing, compressing, reading ahead */
+    unsigned cores;
+
+    /* Against gc: a put takes this for reading from its lookup until its session has noted the
+     * hit; gc takes it for writing from its last look at the sessions until its deletions are
+     * committed. */
+    GRWLock sweep_lock;
+
+    GMutex gc_lock;       /* one gc, reindex at a time */
+    GMutex sessions_lock; /* guards the three below */
+    GPtrArray *sessions;  /* open ones, and ended ones that a running gc must still respect */
+    struct at_gc_run *gc; /* the run that is in progress, or NULL */
+    GMutex roots_lock;    /* guards the set of root files against gc's reading of it */
+};
+
+struct at_vault_session {
+    struct at_vault *vault;
+    struct at_position start;
+    uint64_t failures; /* of the store when it began */
+    bool ended;
+    GMutex lock;                /* guards the two below */
+    struct at_digest_set *hits; /* put here but stored earlier by somebody else */
+    GArray *pins;               /* struct at_digest: disks whose parts are being reused */
+};
+
+/* Work for the pool: @run is called once, from a pool thread, and owns @this. */
+struct at_work {
+    void (*run)(struct at_work *work);
+};
+void at_vault_submit(struct at_vault *vault, struct at_work *work);
+
+/* Keeps @disk and all below it while the session is open. */
+void at_session_pin(struct at_vault_session *session, const struct at_digest *disk);
+/* Frees ended sessions; with sessions_lock held, when no gc runs. */
+void at_sessions_reap(struct at_vault *vault);
+/* Notes that the session relies on @digest. */
+void at_session_hit(struct at_vault_session *session, const struct at_digest *digest);
+
+/* Paths and modes (umask-proof, group from the directory). */
+char *at_vault_path(const struct at_vault *vault, const char *name);
+
+/* Verified bytes of an object of @kind, from disk.  NOT_FOUND, CORRUPT, IO. */
+struct at_buf *at_object_read(struct at_vault *vault, const struct at_digest *digest, uint8_t kind,
+                              GError **error);
+/* The same through the cache. */
+struct at_buf *at_chunk_get(struct at_vault *vault, const struct at_digest *digest, size_t len,
+                            GError **error);
+/* @parent: the entry that names it (NULL: any range). */
+struct at_entry;
+struct at_buf *at_node_get(struct at_vault *vault, const struct at_digest *digest, unsigned level,
+                           const struct at_entry *parent, GError **error);
+
+/* Where an object is, also when it is not committed yet. */
+bool at_object_place(struct at_vault *vault, const struct at_digest *digest,
+                     struct at_place *ret_place, bool *ret_found, GError **error);
+
+/* reserve.c: keeps space back on disk, or gives it up for gc. */
+void at_vault_reserve(struct at_vault *vault, bool keep);
+
+/* recover.c: makes index and packs agree when a writer opens; cuts torn tails. */
+bool at_vault_recover(struct at_vault *vault, GError **error);
+/* Notes damaged objects durably; later puts of them are stored anew. */
+bool at_vault_note_damage(struct at_vault *vault, const struct at_digest *digests, unsigned n,
+                          GError **error);
+
+/* gc.c: whether the running gc (if any) keeps @digest; called with roots_lock held. */
+bool at_gc_keeps(struct at_vault *vault, const struct at_digest *digest);

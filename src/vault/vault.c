@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Opening and closing a vault: directories, format, writer lock, the worker pool. */
+#include "vault/vault.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/atomic-file.h"
+#include "base/cleanup.h"
+#include "base/error.h"
+#include "vault/vault-internal.h"
+
+#define CHUNK_CACHE (32u << 20)
+#define NODE_CACHE (8u << 20)
+
+char *at_vault_path(const struct at_vault *vault, const char *name)
+{
+    return g_build_filename(vault->dir, name, NULL);
+}
+
+/* A directory whose files get its group; readers may list it. */
+static bool make_dir(const char *path, gid_t gid, GError **error)
+{
+    if (!at_mkdirs(path, 0750, error))
+        return false;
+    if (gid != (gid_t)-1 && chown(path, (uid_t)-1, gid) != 0)
+        return at_error_errno(error, errno, "set group of %s", path);
+    if (chmod(path, 02750) != 0)
+        return at_error_errno(error, errno, "set mode of %s", path);
+    return true;
+}
+
+static bool is_empty_or_missing(const char *dir)
+{
+    DIR *d = opendir(dir);
+    if (!d)
+        return errno == ENOENT;
+    bool empty = true;
+    for (struct dirent *e; (e = readdir(d));)
+        empty = empty && (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0);
+    closedir(d);
+    return empty;
+}
+
+static bool create(struct at_vault *vault, GError **error)
+{
+    if (!make_dir(vault->dir, vault->gid, error))
+        return false;
+    static const char *const dirs[] = {"packs", "roots", "index"};
+    for (unsigned i = 0; i < G_N_ELEMENTS(dirs); i++) {
+        g_autofree char *path = at_vault_path(vault, dirs[i]);
+        if (!make_dir(path, vault->gid, error))
+            return false;
+    }
+    g_autofree char *path = at_vault_path(vault, "format");
+    g_autofree char *text = g_strdup_printf("atoll-vault %u\n", AT_VAULT_FORMAT);
+    return at_atomic_write(path, text, strlen(text), 0640, error);
+}
+
+static bool check_format(struct at_vault *vault, GError **error)
+{
+    g_autofree char *path = at_vault_path(vault, "format");
+    g_autofree char *text = NULL;
+    g_autoptr(GError) local = NULL;
+    if (!g_file_get_contents(path, &text, NULL, &local)) {
+        if (g_error_matches(local, G_FILE_ERROR, G_FILE_ERROR_NOENT))
+            return at_error(error, AT_ERROR_NOT_FOUND, "%s is not a vault", vault->dir);
+        return at_error(error, AT_ERROR_IO, "%s", local->message);
+    }
+    unsigned version;
+    if (sscanf(text, "atoll-vault %u", &version) != 1)
+        return at_error(error, AT_ERROR_CORRUPT, "%s: not the format file of a vault", path);
+    if (version > AT_VAULT_FORMAT)
+        return at_error(error, AT_ERROR_INVALID,
+                        "vault %s has format %u, made by a newer Atoll; this one reads up to %u; "
+                        "upgrade it",
+                        vault->dir, version, AT_VAULT_FORMAT);
+    return true;
+}
+
+static bool take_lock(struct at_vault *vault, GError **error)
+{
+    g_autofree char *path = at_vault_path(vault, "lock");
+    at_autofd fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0640);
+    if (fd < 0)
+        return at_error_errno(error, errno, "open %s", path);
+    if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+        if (errno != EWOULDBLOCK)
+            return at_error_errno(error, errno, "lock %s", path);
+        char who[256] = "";
+        ssize_t n = pread(fd, who, sizeof who - 1, 0);
+        who[MAX(n, 0)] = '\0';
+        return at_error(error, AT_ERROR_CONFLICT, "vault %s is being written by process %s",
+                        vault->dir, *g_strstrip(who) ? who : "(unknown)");
+    }
+    char who[256];
+    int len = snprintf(who, sizeof who, "%d on %s\n", (int)getpid(), g_get_host_name());
+    if (ftruncate(fd, 0) != 0 || pwrite(fd, who, (size_t)len, 0) != len)
+        return at_error_errno(error, errno, "write %s", path);
+    vault->lock_fd = at_steal_fd(&fd);
+    return true;
+}
+
+static void run_work(gpointer data, gpointer user)
+{
+    struct at_work *work = data;
+    work->run(work);
+}
+
+void at_vault_submit(struct at_vault *vault, struct at_work *work)
+{
+    g_thread_pool_push(vault->pool, work, NULL);
+}
+
+static bool open_parts(struct at_vault *vault, GError **error)
+{
+    g_autofree char *packs = at_vault_path(vault, "packs");
+    vault->packs = at_packs_new(packs);
+    vault->chunks = at_cache_new(CHUNK_CACHE);
+    vault->nodes = at_cache_new(NODE_CACHE);
+    vault->cores = MAX(g_get_num_processors(), 1u);
+    vault->pool = g_thread_pool_new(run_work, vault, (int)vault->cores, FALSE, error);
+    if (!vault->pool)
+        return false;
+    if (vault->writer) {
+        at_vault_reserve(vault, true);
+        return at_vault_recover(vault, error);
+    }
+    g_autofree char *index = at_vault_path(vault, "index");
+    vault->index = at_index_open(index, false, vault->gid, error);
+    return vault->index != NULL;
+}
+
+struct at_vault *at_vault_open(const char *dir, unsigned flags, gid_t gid, GError **error)
+{
+    struct at_vault *vault = g_new0(struct at_vault, 1);
+    vault->dir = g_strdup(dir);
+    vault->writer = flags & AT_VAULT_WRITE;
+    vault->gid = gid;
+    vault->lock_fd = -1;
+    g_rw_lock_init(&vault->sweep_lock);
+    g_mutex_init(&vault->gc_lock);
+    g_mutex_init(&vault->sessions_lock);
+    g_mutex_init(&vault->roots_lock);
+    vault->sessions = g_ptr_array_new();
+    bool make = vault->writer && (flags & AT_VAULT_CREATE) && is_empty_or_missing(dir);
+    if ((make && !create(vault, error)) || !check_format(vault, error) ||
+        (vault->writer && !take_lock(vault, error)) || !open_parts(vault, error)) {
+        at_vault_close(vault);
+        return NULL;
+    }
+    return vault;
+}
+
+void at_vault_close(struct at_vault *vault)
+{
+    if (!vault)
+        return;
+    if (vault->pool)
+        g_thread_pool_free(vault->pool, FALSE, TRUE);
+    if (vault->sessions->len)
+        g_warning("vault %s closed with %u open sessions", vault->dir, vault->sessions->len);
+    at_store_free(vault->store);
+    at_index_close(vault->index);
+    at_cache_free(vault->chunks);
+    at_cache_free(vault->nodes);
+    at_packs_free(vault->packs);
+    if (vault->lock_fd >= 0)
+        close(vault->lock_fd);
+    g_ptr_array_unref(vault->sessions);
+    g_rw_lock_clear(&vault->sweep_lock);
+    g_mutex_clear(&vault->gc_lock);
+    g_mutex_clear(&vault->sessions_lock);
+    g_mutex_clear(&vault->roots_lock);
+    g_free(vault->dir);
+    g_free(vault);
+}
+
+void at_vault_set_cache(struct at_vault *vault, size_t bytes)
+{
+    at_cache_set_bytes(vault->chunks, bytes);
+    at_cache_set_bytes(vault->nodes, MAX(bytes / 8, (size_t)NODE_CACHE));
+}
+
+bool at_vault_stats(struct at_vault *vault, struct at_vault_stats *ret_stats, GError **error)
+{
+    struct at_vault_stats out = {0};
+    struct at_index_stats index;
+    if (!at_index_stats(vault->index, &index, error))
+        return false;
+    g_autoptr(GArray) bad = at_index_quarantined(vault->index, error);
+    g_autoptr(GArray) ids = bad ? at_packs_list(vault->packs, error) : NULL;
+    if (!ids)
+        return false;
+    out.chunks = index.chunks;
+    out.plain_bytes = index.plain_bytes;
+    out.packs = ids->len;
+    out.quarantined = bad->len;
+    for (unsigned i = 0; i < ids->len; i++) {
+        g_autofree char *path = at_packs_path(vault->packs, g_array_index(ids, uint32_t, i));
+        struct stat st;
+        if (stat(path, &st) == 0)
+            out.stored_bytes += (uint64_t)st.st_size;
+    }
+    *ret_stats = out;
+    return true;
+}

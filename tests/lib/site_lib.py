@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A private site for end-to-end tests: the real atolld, atoll, guests. Prints TAP."""
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+BUILD = os.environ.get("ATOLL_BUILD", "build")
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+class Failed(Exception):
+    """A check did not hold."""
+
+
+def check(condition, text):
+    if not condition:
+        raise Failed(text)
+
+
+def wait_until(what, func, seconds=60):
+    """Calls func until it gives something true; the last exception is shown when time is up."""
+    end = time.monotonic() + seconds
+    last = None
+    while time.monotonic() < end:
+        try:
+            value = func()
+            if value:
+                return value
+        except (Failed, OSError, ValueError, KeyError) as error:
+            last = error
+        time.sleep(0.1)
+    raise Failed(f"waited {seconds} s for {what}" + (f": {last}" if last else ""))
+
+
+def skip_all(reason):
+    print(f"1..0 # SKIP {reason}")
+    sys.exit(0)
+
+
+def run_tests(tests):
+    """tests: [(name, function)]. One after the other; a failed one does not stop the rest."""
+    print(f"1..{len(tests)}", flush=True)
+    bad = 0
+    for number, (name, func) in enumerate(tests, 1):
+        start = time.monotonic()
+        try:
+            func()
+            print(f"ok {number} {name}", flush=True)
+        except Exception as error:  # a test that breaks is a test that failed
+            bad += 1
+            for line in f"{type(error).__name__}: {error}".splitlines():
+                print(f"# {line}")
+            print(f"not ok {number} {name}", flush=True)
+        print(f"# {time.monotonic() - start:.1f} s", flush=True)
+    return bad
+
+
+def tiny_image():
+    """The tiny guest's disk, built once and kept."""
+    cache = os.environ.get("ATOLL_TEST_CACHE", "/var/tmp/atoll-test-cache")
+    done = subprocess.run([os.path.join(HERE, "tiny-guest.sh"), cache], capture_output=True,
+                          text=True, check=False)
+    if done.returncode == 77:
+        skip_all(done.stderr.strip())
+    check(done.returncode == 0, f"tiny guest: {done.stderr}")
+    return done.stdout.strip().splitlines()[-1]
+
+
+class Site:
+    """One state directory below /var/tmp with its daemon."""
+
+    def __init__(self):
+        self.root = tempfile.mkdtemp(prefix="atoll-site-", dir="/var/tmp")
+        os.chmod(self.root, 0o755)
+        self.state = os.path.join(self.root, "s")
+        self.socket = os.path.join(self.root, "sock")
+        self.log = os.path.join(self.root, "log")
+        self.daemon = None
+
+    # ---- the daemon ----
+    def start(self, fault=None, trace=None, wait=True):
+        env = dict(os.environ)
+        for name, value in (("ATOLL_FAULT", fault), ("ATOLL_FAULT_TRACE", trace)):
+            env.pop(name, None)
+            if value:
+                env[name] = value
+        with open(self.log, "ab") as log:
+            self.daemon = subprocess.Popen(
+                [f"{BUILD}/src/daemon/atolld", "--state", self.state, "--socket", self.socket,
+                 "--accel", "tcg"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env)
+        if wait:
+            wait_until("atolld to answer", self.answers, 60)
+
+    def answers(self):
+        check(self.daemon.poll() is None, "atolld ended: " + self.log_tail())
+        return self.atoll("job", "list", check_rc=False).returncode == 0
+
+    def kill(self):
+        if self.daemon and self.daemon.poll() is None:
+            self.daemon.kill()
+        if self.daemon:
+            self.daemon.wait()
+        self.daemon = None
+
+    def wait_dead(self, seconds=60):
+        try:
+            self.daemon.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        self.daemon = None
+        return True
+
+    def log_tail(self):
+        with open(self.log, errors="replace") as f:
+            return f.read()[-800:]
+
+    # ---- the client ----
+    def atoll(self, *args, check_rc=True, timeout=240):
+        done = subprocess.run([f"{BUILD}/src/cli/atoll", "--socket", self.socket, *args],
+                              capture_output=True, text=True, timeout=timeout, check=False,
+                              stdin=subprocess.DEVNULL)
+        if check_rc and done.returncode != 0:
+            raise Failed(f"atoll {' '.join(args)}: exit {done.returncode}: {done.stderr.strip()}")
+        return done
+
+    def json(self, *args):
+        return json.loads(self.atoll("--json", *args).stdout)
+
+    def apply(self, text, *args, **kw):
+        path = os.path.join(self.root, "vdc.yaml")
+        with open(path, "w") as f:
+            f.write(text)
+        return self.atoll("apply", "-f", path, *args, **kw)
+
+    def jobs(self):
+        return self.json("job", "list")
+
+    def wait_idle(self, seconds=120):
+        def idle():
+            return all(j["state"] not in ("queued", "running") for j in self.jobs())
+        wait_until("all jobs to end", idle, seconds)
+
+    def workstations(self, vdc):
+        return {w["name"]: w for w in self.json("vdc", "show", vdc)["workstations"]}
+
+    def console(self, vdc, ws):
+        return self.atoll("ws", "log", f"{vdc}/{ws}").stdout
+
+    def load(self, vdc, ws):
+        """The newest line of the self-checking load as a dictionary, or None."""
+        lines = [l for l in self.console(vdc, ws).splitlines()
+                 if l.startswith("LOAD ") and "time=" in l]
+        if not lines:
+            return None
+        return {k: v for k, v in (p.split("=", 1) for p in lines[-1].split()[1:] if "=" in p)}
+
+    def wait_load(self, vdc, ws, more_than=0, seconds=180):
+        def runs():
+            load = self.load(vdc, ws)
+            return load if load and int(load["n"]) > more_than else None
+        load = wait_until(f"the load of {vdc}/{ws} to pass {more_than}", runs, seconds)
+        check(load["errors"] == "0" and load["ram_bad"] == "0", f"{vdc}/{ws} saw errors: {load}")
+        return load
+
+    # ---- what is on the host ----
+    def namespaces(self):
+        site = self.site_id()
+        out = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=False)
+        return [l.split()[0] for l in out.stdout.splitlines() if l.startswith(f"atoll-{site}-")]
+
+    def site_id(self):
+        return self.json("node", "show").get("site") or self._site_from_catalog()
+
+    def _site_from_catalog(self):
+        import sqlite3
+        db = sqlite3.connect(f"file:{self.state}/catalog.db?mode=ro", uri=True)
+        try:
+            for table, in db.execute("select name from sqlite_master where type='table'"):
+                for row in db.execute(f"select * from {table}"):
+                    if "site/self" in row:
+                        text = next(v for v in row if isinstance(v, (str, bytes)) and "uid_base" in str(v))
+                        return json.loads(text)["id"]
+        finally:
+            db.close()
+        raise Failed("no site record")
+
+    def machine_dirs(self):
+        path = os.path.join(self.state, "m")
+        return sorted(os.listdir(path)) if os.path.isdir(path) else []
+
+    def check_nothing_left(self):
+        """Directories, namespaces and processes are exactly those of the VDCs that exist."""
+        vdcs = self.json("vdc", "list")
+        known = sorted(w["id"] for v in vdcs for w in v["workstations"])
+        check(self.machine_dirs() == known, f"machine directories {self.machine_dirs()}, known {known}")
+        spaces = self.namespaces()
+        ids = {v["id"] for v in vdcs}
+        check(all(s.rsplit("-", 1)[1] in ids for s in spaces), f"namespaces left: {spaces}")
+        out = subprocess.run(["pgrep", "-af", f"{self.state}/"], capture_output=True, text=True,
+                             check=False).stdout
+        qemus = [l for l in out.splitlines() if "qemu-system" in l]
+        running = sum(1 for v in vdcs for w in v["workstations"] if w["pid"])
+        check(len(qemus) == running, f"{len(qemus)} QEMU processes for {running} running workstations")
+        tmp = os.listdir(os.path.join(self.state, "tmp"))
+        check(not tmp, f"left in tmp: {tmp}")
+
+    # ---- the end ----
+    def end(self):
+        try:
+            if self.daemon is None:
+                self.start()
+            self.wait_idle(60)
+            for v in self.json("vdc", "list"):
+                self.atoll("vdc", "delete", v["name"], "--snapshots", check_rc=False)
+        except (Failed, subprocess.TimeoutExpired) as error:
+            print(f"# cleaning up: {error}")
+        self.kill()
+        try:
+            with open(f"{self.state}/nbd/pid") as f:
+                os.kill(int(f.read().split()[0]), signal.SIGTERM)
+        except (OSError, ValueError):
+            pass
+        subprocess.run(["pkill", "-9", "-f", f"{self.state}/"], check=False)
+        if os.environ.get("ATOLL_KEEP"):
+            print(f"# kept {self.root}")
+        else:
+            shutil.rmtree(self.root, ignore_errors=True)

@@ -1,0 +1,386 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Workstations without an operating system: command lines, and real QEMU processes that start, are
+ * found again, refuse and end. */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/fault.h"
+#include "base/json.h"
+#include "lib/at-test.h"
+#include "qemu/blockdev.h"
+#include "qemu/machine.h"
+#include "qemu/qmp.h"
+
+enum { OWNER = 0x70001234, GROUP = 0x70000000 };
+
+static const unsigned first_gen[] = {1};
+static const char root_hex[] = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+static struct at_machine_config config_in(const char *dir, const struct at_machine_disk *disks,
+                                          unsigned n_disks)
+{
+    return (struct at_machine_config){.name = "team/desk",
+                                      .uuid = "0a7c1e52-3f44-4d1b-9b4f-27e8a1a3b1aa",
+                                      .vmgenid = "9a1c1e52-3f44-4d1b-9b4f-27e8a1a3b1bb",
+                                      .dir = dir,
+                                      .uid = OWNER,
+                                      .gid = GROUP,
+                                      .cpus = 1,
+                                      .memory = 64 << 20,
+                                      .accel = AT_ACCEL_TCG,
+                                      .disks = disks,
+                                      .n_disks = n_disks};
+}
+
+static struct at_machine_disk empty_disk(unsigned index)
+{
+    return (struct at_machine_disk){
+        .index = index, .size = 64 << 20, .gens = first_gen, .n_gens = 1};
+}
+
+static void make_overlay(const char *dir, unsigned index, unsigned gen)
+{
+    g_autofree char *path = at_blockdev_overlay_path(dir, index, gen);
+    const char *const argv[] = {"qemu-img", "create", "-q", "-f", "qcow2", path, "64M", NULL};
+    g_autoptr(GError) error = NULL;
+    g_assert_true(at_test_ok(at_run(argv, NULL, 10000, NULL, NULL, &error), &error));
+}
+
+/* A directory in which an unprivileged QEMU reaches a directory for a machine. */
+static const char *machine_dir(void)
+{
+    const char *dir = at_test_path(at_test_dir(), "m");
+    g_assert_cmpint(mkdir(dir, 0700), ==, 0);
+    return dir;
+}
+
+static bool can_run(void)
+{
+    return at_test_needs_root() && at_test_needs_program("qemu-system-x86_64") &&
+           at_test_needs_program("qemu-img");
+}
+
+static struct at_qmp *monitor(const char *dir, const char *which)
+{
+    g_autofree char *path = g_strdup_printf("%s/qmp-%s.sock", dir, which);
+    g_autoptr(GError) error = NULL;
+    struct at_qmp *qmp = at_qmp_open(path, 5000, &error);
+    g_assert_no_error(error);
+    return qmp;
+}
+
+static void quit(const char *dir, const struct at_process *process)
+{
+    g_autoptr(GError) error = NULL;
+    g_assert_true(at_test_ok(at_machine_quit(dir, process, &error), &error));
+    g_assert_false(at_process_alive(process));
+}
+
+static const char *after(GStrv argv, const char *option, const char *start)
+{
+    for (int i = 0; argv[i] && argv[i + 1]; i++) {
+        if (strcmp(argv[i], option) == 0 && g_str_has_prefix(argv[i + 1], start))
+            return argv[i + 1];
+    }
+    return NULL;
+}
+
+static void test_argv(void)
+{
+    static const unsigned gens[] = {3, 5};
+    const struct at_machine_disk disks[] = {
+        {.index = 0, .base_root = root_hex, .gens = gens, .n_gens = 2},
+        {.index = 4, .base_root = root_hex, .readonly = true, .serial = "weights"}};
+    const struct at_machine_nic nic = {0, "52:54:00:00:00:01", 9};
+    struct at_machine_config c = config_in("/s/m/a", disks, 2);
+    c.nbd_socket = "/s/nbd.sock";
+    c.nics = &nic;
+    c.n_nics = 1;
+    c.name = "team,with/comma";
+    c.seed_path = "/s/m/a/seed.iso";
+    g_autoptr(GError) error = NULL;
+    g_auto(GStrv) argv = at_machine_argv(&c, &error);
+    g_assert_no_error(error);
+    g_assert_cmpstr(after(argv, "-name", "guest="), ==, "guest=team,,with/comma,debug-threads=on");
+    g_assert_nonnull(after(argv, "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny"));
+    g_assert_cmpstr(after(argv, "-netdev", "tap"), ==, "tap,id=net0,fd=9,vhost=off");
+    const char *disk = after(argv, "-device", "virtio-blk-pci,id=disk0,");
+    g_assert_nonnull(strstr(disk, "drive=d0-5,"));
+    g_assert_nonnull(strstr(disk, "bootindex=0"));
+    g_assert_nonnull(strstr(disk, "werror=stop,rerror=stop"));
+    disk = after(argv, "-device", "virtio-blk-pci,id=disk4,");
+    g_assert_nonnull(strstr(disk, "serial=weights"));
+    g_assert_null(strstr(disk, "bootindex"));
+    g_assert_nonnull(after(argv, "-device", "virtio-blk-pci,id=seed0,"));
+}
+
+struct wrong {
+    const char *what;
+    void (*spoil)(struct at_machine_config *c, struct at_machine_disk *d);
+};
+
+static void spoil_accel(struct at_machine_config *c, struct at_machine_disk *d)
+{
+    c->accel = AT_ACCEL_AUTO;
+}
+static void spoil_memory(struct at_machine_config *c, struct at_machine_disk *d)
+{
+    c->memory += 4096;
+}
+static void spoil_uuid(struct at_machine_config *c, struct at_machine_disk *d)
+{
+    c->uuid = "1,2";
+}
+static void spoil_serial(struct at_machine_config *c, struct at_machine_disk *d)
+{
+    d->serial = "a,drive=x";
+}
+static void spoil_root(struct at_machine_config *c, struct at_machine_disk *d)
+{
+    d->base_root = "abc";
+}
+static void spoil_server(struct at_machine_config *c, struct at_machine_disk *d)
+{
+    d->base_root = root_hex;
+}
+static void spoil_gens(struct at_machine_config *c, struct at_machine_disk *d)
+{
+    d->n_gens = 0;
+}
+static void spoil_cpus(struct at_machine_config *c, struct at_machine_disk *d)
+{
+    c->cpus = 0;
+}
+static void spoil_twice(struct at_machine_config *c, struct at_machine_disk *d)
+{
+    d[1].index = d[0].index;
+}
+static void spoil_mac(struct at_machine_config *c, struct at_machine_disk *d)
+{
+    static const struct at_machine_nic nic = {0, "52:54:00:00:00,x", 9};
+    c->nics = &nic;
+    c->n_nics = 1;
+}
+
+static void test_argv_refuses(void)
+{
+    static void (*const spoils[])(struct at_machine_config *, struct at_machine_disk *) = {
+        spoil_accel,  spoil_memory, spoil_uuid, spoil_serial, spoil_root,
+        spoil_server, spoil_gens,   spoil_cpus, spoil_twice,  spoil_mac};
+    for (size_t i = 0; i < G_N_ELEMENTS(spoils); i++) {
+        struct at_machine_disk disks[] = {empty_disk(0), empty_disk(1)};
+        struct at_machine_config c = config_in("/s/m/a", disks, 2);
+        g_autoptr(GError) error = NULL;
+        spoils[i](&c, disks);
+        g_auto(GStrv) argv = at_machine_argv(&c, &error);
+        g_assert_error(error, AT_ERROR, AT_ERROR_INVALID);
+        g_assert_null(argv);
+    }
+}
+
+static void test_start_find_quit(void)
+{
+    if (!can_run())
+        return;
+    const char *dir = machine_dir();
+    const struct at_machine_disk disks[] = {empty_disk(0), empty_disk(1)};
+    make_overlay(dir, 0, 1);
+    make_overlay(dir, 1, 1);
+    struct at_machine_config c = config_in(dir, disks, 2);
+    struct at_process process, found;
+    g_autoptr(GError) error = NULL;
+    g_assert_true(at_test_ok(at_machine_start(&c, &process, &error), &error));
+    g_assert_true(at_test_ok(at_machine_find(dir, &found, &error), &error));
+    g_assert_cmpint(found.pid, ==, process.pid);
+
+    /* It is nobody, has no way back, and cannot write where its pid file is. */
+    g_autofree char *status_path = g_strdup_printf("/proc/%d/status", (int)process.pid);
+    g_autofree char *status = NULL;
+    g_assert_true(g_file_get_contents(status_path, &status, NULL, NULL));
+    g_autofree char *uid_line = g_strdup_printf("Uid:\t%u\t%u\t%u\t%u", OWNER, OWNER, OWNER, OWNER);
+    g_assert_nonnull(strstr(status, uid_line));
+    g_assert_nonnull(strstr(status, "CapEff:\t0000000000000000"));
+    g_assert_nonnull(strstr(status, "NoNewPrivs:\t1"));
+    g_assert_nonnull(strstr(status, "Seccomp:\t2"));
+    struct stat st;
+    g_assert_cmpint(stat(dir, &st), ==, 0);
+    g_assert_cmpuint(st.st_uid, ==, 0);
+    g_assert_cmpuint(st.st_mode & 07777, ==, 0710);
+
+    /* Starting it again is refused and harms nothing; three monitors serve at once. */
+    g_assert_false(at_machine_start(&c, &found, &error));
+    g_assert_error(error, AT_ERROR, AT_ERROR_CONFLICT);
+    {
+        g_autoptr(at_qmp) a = monitor(dir, "a");
+        g_autoptr(at_qmp) b = monitor(dir, "b");
+        g_autoptr(at_qmp) third = monitor(dir, "c");
+        g_autoptr(JsonNode) value = NULL;
+        g_clear_error(&error);
+        g_assert_true(
+            at_test_ok(at_qmp_call(b, "query-status", NULL, 5000, &value, &error), &error));
+        g_assert_true(at_json_bool(json_node_get_object(value), "running", false));
+    }
+    quit(dir, &process);
+    g_assert_false(at_machine_find(dir, &found, &error));
+    g_assert_error(error, AT_ERROR, AT_ERROR_NOT_FOUND);
+    g_assert_false(g_file_test(at_test_path(dir, "qmp-a.sock"), G_FILE_TEST_EXISTS));
+    g_assert_false(g_file_test(at_test_path(dir, "pid"), G_FILE_TEST_EXISTS));
+}
+
+/* Everything of a machine that is gone or never was. */
+static void expect_nothing_left(const char *dir)
+{
+    static const char *const names[] = {"pid",        "starting",   "qmp-a.sock",
+                                        "qmp-b.sock", "qmp-c.sock", "serial.sock",
+                                        "qga.sock",   "vnc.sock",   "u/vnc.sock"};
+    struct at_process process;
+    g_assert_false(at_machine_find(dir, &process, NULL));
+    for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
+        struct stat st;
+        g_assert_cmpint(lstat(at_test_path(dir, names[i]), &st), ==, -1);
+    }
+}
+
+static void test_failed_start(void)
+{
+    if (!can_run())
+        return;
+    const char *dir = machine_dir();
+    const struct at_machine_disk disks[] = {empty_disk(0)};
+    struct at_machine_config c = config_in(dir, disks, 1);
+    struct at_process process;
+    g_autoptr(GError) error = NULL;
+
+    g_assert_false(at_machine_start(&c, &process, &error)); /* the overlay is missing */
+    g_assert_error(error, AT_ERROR, AT_ERROR_NOT_FOUND);
+    expect_nothing_left(dir);
+    g_clear_error(&error);
+
+    g_autofree char *path = at_blockdev_overlay_path(dir, 0, 1);
+    g_assert_true(g_file_set_contents(path, "not a qcow2 file", -1, NULL));
+    g_assert_false(at_machine_start(&c, &process, &error));
+    g_assert_error(error, AT_ERROR, AT_ERROR_UNAVAILABLE);
+    g_assert_nonnull(strstr(error->message, "QEMU said: "));
+    g_assert_nonnull(strstr(error->message, "qcow2"));
+    expect_nothing_left(dir);
+    g_clear_error(&error);
+
+    make_overlay(dir, 0, 1);
+    g_autofree char *deep = g_strnfill(90, 'd');
+    c.dir = at_test_path(dir, deep);
+    g_assert_false(at_machine_start(&c, &process, &error));
+    g_assert_error(error, AT_ERROR, AT_ERROR_INVALID);
+    g_assert_nonnull(strstr(error->message, "shorter state directory"));
+}
+
+static void test_fault_in_start(void)
+{
+    static const char *const points[] = {"machine-spawn:EIO", "machine-spawned:EIO"};
+    if (!can_run())
+        return;
+    const char *dir = machine_dir();
+    const struct at_machine_disk disks[] = {empty_disk(0)};
+    struct at_machine_config c = config_in(dir, disks, 1);
+    make_overlay(dir, 0, 1);
+    for (size_t i = 0; i < G_N_ELEMENTS(points); i++) {
+        struct at_process process;
+        g_autoptr(GError) error = NULL;
+        at_fault_plan(points[i]);
+        bool started = at_machine_start(&c, &process, &error);
+        at_fault_plan(NULL);
+        g_assert_false(started);
+        g_assert_nonnull(error);
+        expect_nothing_left(dir);
+    }
+}
+
+static void start_and_die(void *config)
+{
+    struct at_process process;
+    at_fault_plan("machine-spawned:kill");
+    at_machine_start(config, &process, NULL);
+}
+
+static void test_daemon_dies_before_pid_file(void)
+{
+    if (!can_run())
+        return;
+    const char *dir = machine_dir();
+    const struct at_machine_disk disks[] = {empty_disk(0)};
+    struct at_machine_config c = config_in(dir, disks, 1);
+    struct at_process process;
+    g_autoptr(GError) error = NULL;
+    make_overlay(dir, 0, 1);
+    at_test_in_child(start_and_die, &c, 30000);
+    g_assert_false(g_file_test(at_test_path(dir, "pid"), G_FILE_TEST_EXISTS));
+    g_assert_true(at_test_ok(at_machine_find(dir, &process, &error), &error));
+    g_assert_true(g_file_test(at_test_path(dir, "pid"), G_FILE_TEST_EXISTS));
+    g_assert_false(g_file_test(at_test_path(dir, "starting"), G_FILE_TEST_EXISTS));
+    at_qmp_close(monitor(dir, "a"));
+    quit(dir, &process);
+    expect_nothing_left(dir);
+}
+
+static void test_foreign_pid_file(void)
+{
+    const char *dir = machine_dir();
+    struct at_process self, found;
+    g_autoptr(GError) error = NULL;
+    g_assert_true(at_process_lookup(getpid(), &self));
+    g_assert_true(at_test_ok(at_pidfile_write(at_test_path(dir, "pid"), &self, &error), &error));
+    g_assert_false(at_machine_find(dir, &found, &error));
+    g_assert_error(error, AT_ERROR, AT_ERROR_NOT_FOUND);
+}
+
+static void test_crash(void)
+{
+    if (!can_run())
+        return;
+    const char *dir = machine_dir();
+    const struct at_machine_disk disks[] = {empty_disk(0)};
+    struct at_machine_config c = config_in(dir, disks, 1);
+    struct at_process process;
+    g_autoptr(GError) error = NULL;
+    make_overlay(dir, 0, 1);
+    c.paused = true;
+    g_assert_true(at_test_ok(at_machine_start(&c, &process, &error), &error));
+    {
+        g_autoptr(at_qmp) qmp = monitor(dir, "a");
+        g_assert_true(at_test_ok(at_process_kill(&process, SIGKILL, &error), &error));
+        g_autoptr(JsonNode) none = at_qmp_next_event(qmp, 20000, &error);
+        g_assert_null(none);
+        g_assert_error(error, AT_ERROR, AT_ERROR_UNAVAILABLE);
+        g_clear_error(&error);
+    }
+    /* It is gone for whoever looks, and starts again over what it left. */
+    g_assert_false(at_machine_find(dir, &process, NULL));
+    g_assert_true(at_test_ok(at_machine_start(&c, &process, &error), &error));
+
+    /* One that hangs is ended all the same. */
+    g_assert_true(at_test_ok(at_process_kill(&process, SIGSTOP, &error), &error));
+    quit(dir, &process);
+    expect_nothing_left(dir);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/qemu/machine/command-line-names-every-part", test_argv);
+    g_test_add_func("/qemu/machine/wrong-definitions-are-refused-before-anything-starts",
+                    test_argv_refuses);
+    g_test_add_func("/qemu/machine/starts-unprivileged-is-found-again-and-quits",
+                    test_start_find_quit);
+    g_test_add_func("/qemu/machine/a-failed-start-says-why-and-leaves-nothing", test_failed_start);
+    g_test_add_func("/qemu/machine/a-fault-in-a-start-leaves-nothing", test_fault_in_start);
+    g_test_add_func("/qemu/machine/is-found-when-we-died-before-the-pid-file",
+                    test_daemon_dies_before_pid_file);
+    g_test_add_func("/qemu/machine/a-pid-file-that-names-another-process-is-not-believed",
+                    test_foreign_pid_file);
+    g_test_add_func("/qemu/machine/a-crashed-one-starts-again-and-a-hanging-one-ends", test_crash);
+    return g_test_run();
+}

@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What gc frees, and what it must never free. */
+#include <string.h>
+
+#include "base/error.h"
+#include "disk.h"
+
+#define SIZE (6u << 20)
+
+static void set_root(struct fixture *f, const char *name, enum at_root_kind kind,
+                     const struct at_digest *digest)
+{
+    g_autoptr(GError) error = NULL;
+    at_vault_root_set(f->vault, name, kind, digest, &error);
+    g_assert_no_error(error);
+}
+
+static struct at_gc_report collect(struct fixture *f)
+{
+    g_autoptr(GError) error = NULL;
+    struct at_gc_report report;
+    at_vault_gc(f->vault, NULL, NULL, NULL, &report, &error);
+    g_assert_no_error(error);
+    return report;
+}
+
+static void check_whole(struct fixture *f)
+{
+    g_autoptr(GError) error = NULL;
+    struct at_verify_report *report;
+    at_vault_verify(f->vault, 100, NULL, NULL, NULL, &report, &error);
+    g_assert_no_error(error);
+    g_assert_cmpuint(report->problems->len, ==, 0);
+    at_verify_report_free(report);
+}
+
+static void frees_and_compacts(void)
+{
+    struct fixture f;
+    fixture_open(&f);
+    GRand *r = g_rand_new_with_seed(7);
+    g_autofree uint8_t *a = disk_random(r, SIZE), *b = disk_random(r, SIZE);
+    memcpy(b, a, SIZE / 8);
+    struct at_digest ra, rb;
+    struct at_vault_stats before, after;
+    ingest(&f, a, SIZE, &ra, NULL);
+    ingest(&f, b, SIZE, &rb, NULL);
+    set_root(&f, "image/a", AT_ROOT_TREE, &ra);
+    set_root(&f, "image/b", AT_ROOT_TREE, &rb);
+    struct at_gc_report report = collect(&f);
+    g_assert_cmpuint(report.chunks_freed, ==, 0);
+    check_disk(f.vault, &ra, a, SIZE);
+    check_disk(f.vault, &rb, b, SIZE);
+    at_vault_stats(f.vault, &before, NULL);
+
+    g_assert_true(at_vault_root_remove(f.vault, "image/a", NULL));
+    report = collect(&f);
+    g_assert_cmpuint(report.chunks_freed, >, 0);
+    g_assert_cmpuint(report.bytes_freed, >, before.stored_bytes / 4);
+    at_vault_stats(f.vault, &after, NULL);
+    g_assert_cmpuint(after.stored_bytes, ==, report.stored_bytes);
+    g_assert_cmpuint(after.stored_bytes, <, before.stored_bytes * 3 / 4);
+    at_vault_set_cache(f.vault, 0);
+    check_disk(f.vault, &rb, b, SIZE);
+    check_whole(&f);
+    fixture_reopen(&f);
+    check_disk(f.vault, &rb, b, SIZE);
+
+    g_assert_true(at_vault_root_remove(f.vault, "image/b", NULL));
+    collect(&f);
+    at_vault_stats(f.vault, &after, NULL);
+    g_assert_cmpuint(after.chunks, ==, 0);
+    g_assert_cmpuint(after.plain_bytes, ==, 0);
+    g_assert_cmpuint(after.stored_bytes, <, 4096);
+    g_rand_free(r);
+    fixture_close(&f);
+}
+
+static void keeps_sessions(void)
+{
+    g_autoptr(GError) error = NULL;
+    struct fixture f;
+    fixture_open(&f);
+    GRand *r = g_rand_new_with_seed(8);
+    g_autofree uint8_t *disk = disk_random(r, SIZE);
+    struct at_digest root, again;
+    ingest(&f, disk, SIZE, &root, NULL); /* garbage now: no root, no session */
+
+    /* A session that puts the same again relies on what is garbage to gc. */
+    struct at_vault_session *session = at_vault_session_begin(f.vault, &error);
+    struct at_tree_writer *w = at_tree_writer_new(session, NULL, SIZE, &error);
+    at_tree_writer_data(w, 0, disk, SIZE, &error);
+    at_tree_writer_finish(w, &again, NULL, &error);
+    g_assert_no_error(error);
+    at_tree_writer_free(w);
+    g_assert_true(at_digest_equal(&root, &again));
+    struct at_gc_report report = collect(&f);
+    g_assert_cmpuint(report.chunks_freed, ==, 0);
+    set_root(&f, "image/x", AT_ROOT_TREE, &again);
+    at_vault_session_end(session);
+    collect(&f);
+    check_disk(f.vault, &again, disk, SIZE);
+    check_whole(&f);
+
+    /* A base is kept while a writer reuses its parts. */
+    session = at_vault_session_begin(f.vault, &error);
+    w = at_tree_writer_new(session, &root, SIZE, &error);
+    g_assert_true(at_vault_root_remove(f.vault, "image/x", NULL));
+    collect(&f);
+    disk[SIZE / 2] ^= 1;
+    at_tree_writer_data(w, SIZE / 2, disk + SIZE / 2, 1, &error);
+    at_tree_writer_finish(w, &again, NULL, &error);
+    g_assert_no_error(error);
+    at_tree_writer_free(w);
+    collect(&f);
+    set_root(&f, "image/y", AT_ROOT_TREE, &again);
+    at_vault_session_end(session);
+    collect(&f);
+    check_disk(f.vault, &again, disk, SIZE);
+    check_whole(&f);
+    g_rand_free(r);
+    fixture_close(&f);
+}
+
+static void keeps_manifests(void)
+{
+    g_autoptr(GError) error = NULL;
+    struct fixture f;
+    fixture_open(&f);
+    GRand *r = g_rand_new_with_seed(9);
+    g_autofree uint8_t *disk = disk_random(r, SIZE);
+    struct at_digest root, manifest;
+    ingest(&f, disk, SIZE, &root, NULL);
+    char hex[AT_DIGEST_HEX + 1];
+    at_digest_to_hex(&root, hex);
+    g_autofree char *text = g_strdup_printf("{\"disks\":[{\"name\":\"d\",\"root\":\"%s\"}]}", hex);
+    struct at_vault_session *session = at_vault_session_begin(f.vault, &error);
+    at_vault_blob_put(session, text, strlen(text), &manifest, &error);
+    g_assert_no_error(error);
+    /* The disk was put before this session began and has no root: gc in between would be right to
+     * free it, but the manifest's root is set first. */
+    set_root(&f, "snapshot/1/nightly", AT_ROOT_MANIFEST, &manifest);
+    at_vault_session_end(session);
+    g_assert_cmpuint(collect(&f).chunks_freed, ==, 0);
+    check_disk(f.vault, &root, disk, SIZE);
+    g_autoptr(GBytes) back = at_vault_blob_get(f.vault, &manifest, &error);
+    g_assert_no_error(error);
+    g_autoptr(GBytes) text_bytes = g_bytes_new_static(text, strlen(text));
+    g_assert_true(g_bytes_equal(back, text_bytes));
+    check_whole(&f);
+    g_rand_free(r);
+    fixture_close(&f);
+}
+
+static void roots(void)
+{
+    g_autoptr(GError) error = NULL;
+    struct fixture f;
+    fixture_open(&f);
+    struct at_digest root, none = {{1}};
+    ingest(&f, (const uint8_t *)"x", 1, &root, NULL);
+    g_autofree char *longest = g_strnfill(255, 'x');
+    const char *names[] = {"image/a", "image.a", "..", "live/1/d0", longest, "a/../b", "a@b-c_d"};
+    for (unsigned i = 0; i < G_N_ELEMENTS(names); i++)
+        set_root(&f, names[i], AT_ROOT_TREE, &root);
+    g_autoptr(GPtrArray) all = at_vault_root_list(f.vault, NULL, &error);
+    g_assert_cmpuint(all->len, ==, G_N_ELEMENTS(names));
+    g_autoptr(GPtrArray) images = at_vault_root_list(f.vault, "image/", &error);
+    g_assert_cmpuint(images->len, ==, 1);
+    struct at_root *one;
+    for (unsigned i = 0; i < G_N_ELEMENTS(names); i++) {
+        g_assert_true(at_vault_root_get(f.vault, names[i], &one, &error));
+        g_assert_cmpstr(one->name, ==, names[i]);
+        g_assert_true(at_digest_equal(&one->digest, &root));
+        at_root_free(one);
+        g_assert_true(at_vault_root_remove(f.vault, names[i], &error));
+        g_assert_true(at_vault_root_remove(f.vault, names[i], &error));
+        g_assert_false(at_vault_root_get(f.vault, names[i], &one, &error));
+        g_assert_error(error, AT_ERROR, AT_ERROR_NOT_FOUND);
+        g_clear_error(&error);
+    }
+    g_assert_false(at_vault_root_set(f.vault, "image/A", AT_ROOT_TREE, &root, &error));
+    g_assert_error(error, AT_ERROR, AT_ERROR_INVALID);
+    g_clear_error(&error);
+    g_assert_false(at_vault_root_set(f.vault, "image/a", AT_ROOT_TREE, &none, &error));
+    g_assert_error(error, AT_ERROR, AT_ERROR_NOT_FOUND);
+    g_clear_error(&error);
+    g_assert_false(at_vault_root_set(f.vault, "image/a", AT_ROOT_MANIFEST, &root, &error));
+    g_assert_error(error, AT_ERROR, AT_ERROR_NOT_FOUND);
+    fixture_close(&f);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/vault/roots/any-legal-name-is-kept-apart", roots);
+    g_test_add_func("/vault/gc/frees-what-no-root-reaches-and-gives-the-space-back",
+                    frees_and_compacts);
+    g_test_add_func("/vault/gc/keeps-what-an-open-session-relies-on", keeps_sessions);
+    g_test_add_func("/vault/gc/keeps-the-disks-of-a-manifest", keeps_manifests);
+    return g_test_run();
+}

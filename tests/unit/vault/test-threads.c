@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Many threads at once: the same content put by all, gc against puts, readers against gc. */
+#include <string.h>
+
+#include "disk.h"
+
+#define SIZE (2u << 20)
+#define THREADS 16
+#define ROUNDS 6
+
+struct shared {
+    struct fixture f;
+    uint8_t *disks[4];
+    int stop; /* atomic */
+};
+
+static void put(struct shared *s, unsigned which, struct at_digest *ret_root,
+                struct at_tree_stats *ret_stats)
+{
+    g_autoptr(GError) error = NULL;
+    g_autofree char *name = g_strdup_printf("disk/%u", which);
+    struct at_vault_session *session = at_vault_session_begin(s->f.vault, &error);
+    struct at_tree_writer *w = at_tree_writer_new(session, NULL, SIZE, &error);
+    g_assert_no_error(error);
+    at_tree_writer_data(w, 0, s->disks[which], SIZE, &error);
+    g_assert_no_error(error);
+    at_tree_writer_finish(w, ret_root, ret_stats, &error);
+    g_assert_no_error(error);
+    at_tree_writer_free(w);
+    at_vault_root_set(s->f.vault, name, AT_ROOT_TREE, ret_root, &error);
+    g_assert_no_error(error);
+    at_vault_session_end(session);
+}
+
+static gpointer put_same(gpointer user)
+{
+    struct at_tree_stats *stats = g_new0(struct at_tree_stats, 1);
+    struct at_digest root;
+    put(user, 0, &root, stats);
+    return stats;
+}
+
+static gpointer put_and_drop(gpointer user)
+{
+    struct shared *s = user;
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        unsigned which = (unsigned)g_random_int_range(1, 4);
+        struct at_digest root;
+        put(s, which, &root, NULL);
+        g_autofree char *name = g_strdup_printf("disk/%u", which);
+        /* Another thread may rely on the name, but its content is the same. */
+        if (i % 2)
+            at_vault_root_remove(s->f.vault, name, NULL);
+    }
+    return NULL;
+}
+
+static gpointer read_kept(gpointer user)
+{
+    struct shared *s = user;
+    g_autoptr(GError) error = NULL;
+    struct at_root *root;
+    g_assert_true(at_vault_root_get(s->f.vault, "disk/0", &root, &error));
+    while (!g_atomic_int_get(&s->stop))
+        check_disk(s->f.vault, &root->digest, s->disks[0], SIZE);
+    at_root_free(root);
+    return NULL;
+}
+
+static gpointer collect(gpointer user)
+{
+    struct shared *s = user;
+    while (!g_atomic_int_get(&s->stop)) {
+        g_autoptr(GError) error = NULL;
+        at_vault_gc(s->f.vault, NULL, NULL, NULL, NULL, &error);
+        g_assert_no_error(error);
+    }
+    return NULL;
+}
+
+static void storm(void)
+{
+    g_autoptr(GError) error = NULL;
+    struct shared s = {0};
+    fixture_open(&s.f);
+    GRand *r = g_rand_new_with_seed(77);
+    for (unsigned i = 0; i < G_N_ELEMENTS(s.disks); i++)
+        s.disks[i] = disk_random(r, SIZE);
+    g_rand_free(r);
+
+    GThread *threads[THREADS];
+    for (unsigned i = 0; i < THREADS; i++)
+        threads[i] = g_thread_new("same", put_same, &s);
+    uint64_t new_bytes = 0;
+    for (unsigned i = 0; i < THREADS; i++) {
+        g_autofree struct at_tree_stats *stats = g_thread_join(threads[i]);
+        new_bytes += stats->new_bytes;
+    }
+    struct at_vault_stats stats;
+    g_assert_true(at_vault_stats(s.f.vault, &stats, &error));
+    g_assert_cmpuint(new_bytes, ==, stats.plain_bytes); /* each chunk was stored once */
+
+    at_vault_set_cache(s.f.vault, 1 << 19);
+    GThread *reader = g_thread_new("reader", read_kept, &s);
+    GThread *gc = g_thread_new("gc", collect, &s);
+    for (unsigned i = 0; i < 4; i++)
+        threads[i] = g_thread_new("putter", put_and_drop, &s);
+    for (unsigned i = 0; i < 4; i++)
+        g_thread_join(threads[i]);
+    g_atomic_int_set(&s.stop, 1);
+    g_thread_join(reader);
+    g_thread_join(gc);
+
+    struct at_verify_report *report;
+    at_vault_verify(s.f.vault, 100, NULL, NULL, NULL, &report, &error);
+    g_assert_no_error(error);
+    g_assert_cmpuint(report->problems->len, ==, 0);
+    at_verify_report_free(report);
+    for (unsigned i = 0; i < G_N_ELEMENTS(s.disks); i++) {
+        g_autofree char *name = g_strdup_printf("disk/%u", i);
+        struct at_root *root;
+        if (at_vault_root_get(s.f.vault, name, &root, NULL)) {
+            check_disk(s.f.vault, &root->digest, s.disks[i], SIZE);
+            at_root_free(root);
+        }
+        g_free(s.disks[i]);
+    }
+    fixture_close(&s.f);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/vault/threads/puts-of-the-same-gc-and-readers-do-not-disturb-each-other",
+                    storm);
+    return g_test_run();
+}

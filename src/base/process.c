@@ -84,6 +84,15 @@ static void keep_only(const int *fds, unsigned n, int status_fd)
     }
 }
 
+/* Every signal back to its default. By the system call: signal() keeps away from the two realtime
+ * signals that are glibc's own, which whoever started us may have left ignored. */
+static void default_signals(void)
+{
+    static const unsigned long zeros[16]; /* a kernel sigaction: SIG_DFL, no flags, empty mask */
+    for (int sig = 1; sig <= 64; sig++)
+        syscall(SYS_rt_sigaction, sig, zeros, NULL, 8);
+}
+
 struct child_setup {
     const struct at_spawn *spawn;
     int status_fd;
@@ -102,8 +111,7 @@ static void child_main(const struct child_setup *c)
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
-    for (int sig = 1; sig < 32; sig++)
-        signal(sig, SIG_DFL);
+    default_signals();
     setsid();
     write_own("/proc/self/oom_score_adj", "0"); /* not ours, which may be guarded */
     for (unsigned i = 0; i < c->n_cgroups; i++) {

@@ -90,8 +90,10 @@ static JsonObject *vdc_json(struct at_core *core, const at_vdc *vdc, bool full, 
     at_json_set_str(o, "uplink_address", uplink[0] && *uplink[0] ? uplink[0] : NULL);
     at_json_set_str(o, "cloned_from", vdc->cloned_from);
     at_json_set_str(o, "undo", vdc->undo);
+    /* An isolated VDC keeps its host ports for later, but nothing answers on them. */
+    unsigned n_ports = vdc->def->isolated ? 0 : json_array_get_length(vdc->ports);
     JsonArray *ports = json_array_new();
-    for (unsigned i = 0; i < json_array_get_length(vdc->ports); i++) {
+    for (unsigned i = 0; i < n_ports; i++) {
         JsonObject *p = json_array_get_object_element(vdc->ports, i);
         JsonObject *e = json_object_new();
         json_object_set_int_member(e, "host", at_json_int(p, "host", 0));

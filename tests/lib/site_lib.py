@@ -9,6 +9,8 @@ import sys
 import tempfile
 import time
 
+from console import Console
+
 BUILD = os.environ.get("ATOLL_BUILD", "build")
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -151,13 +153,26 @@ class Site:
     def console(self, vdc, ws):
         return self.atoll("ws", "log", f"{vdc}/{ws}").stdout
 
+    def open_console(self, vdc, ws):
+        return Console([f"{BUILD}/src/cli/atoll", "--socket", self.socket, "ws", "console",
+                        f"{vdc}/{ws}"])
+
     def load(self, vdc, ws):
         """The newest line of the self-checking load as a dictionary, or None."""
-        lines = [l for l in self.console(vdc, ws).splitlines()
-                 if l.startswith("LOAD ") and "time=" in l]
+        log = self.console(vdc, ws).rpartition("GUEST-UP")[2]  # of this boot
+        lines = [l for l in log.splitlines() if l.startswith("LOAD ") and "time=" in l]
         if not lines:
             return None
         return {k: v for k, v in (p.split("=", 1) for p in lines[-1].split()[1:] if "=" in p)}
+
+    def boots(self, vdc, ws):
+        """How often the workstation's log says that it has booted (a restore begins a new log)."""
+        return self.console(vdc, ws).count("GUEST-UP")
+
+    def wait_boot(self, vdc, ws, before, seconds=180):
+        """Waits for the boot after the first @before, and for its load to run without an error."""
+        wait_until(f"{vdc}/{ws} to boot", lambda: self.boots(vdc, ws) > before, seconds)
+        return self.wait_load(vdc, ws)
 
     def wait_load(self, vdc, ws, more_than=0, seconds=180):
         def runs():

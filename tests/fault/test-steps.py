@@ -118,7 +118,8 @@ def kill_at(op, point, skip):
     site.kill()
     site.start(fault=f"{point}:kill:{skip + 1}")
     site.wait_idle()
-    site.atoll(*args, check_rc=False)
+    # Not waited for: the client would hope for 30 s that the daemon comes back.
+    site.atoll(*args, "--no-wait", check_rc=False)
     died = site.wait_dead(20)
     check(died, f"{point} was not reached")
     print(f"# killed {op} at {point}")

@@ -272,6 +272,15 @@ static void plan_attached(struct plan *p, const struct at_def_workstation *ws,
     add(p, "change", "workstation", ws->name, "volumes %s -> %s", *from ? from : "none",
         *to ? to : "none")
         ->needs_restart = true;
+    /* What was written to a volume stays on the workstation that wrote it. */
+    for (char **name = was->volumes; *name; name++) {
+        const struct at_def_volume *volume = by_name(p->before->volumes, *name);
+        if (!volume || volume->readonly || g_strv_contains((const char *const *)ws->volumes, *name))
+            continue;
+        struct at_change *change =
+            add(p, "delete", "workstation", ws->name, "volume %s and all data on it", *name);
+        change->needs_restart = change->deletes_data = true;
+    }
 }
 
 static void plan_ports(struct plan *p, const struct at_def_workstation *ws,

@@ -18,7 +18,7 @@
 #include "qemu/agent.h"
 #include "qemu/cut.h"
 
-enum { FREEZE_TIMEOUT_MS = 10000, CUT_DEADLINE_MS = 10000, IO_WAIT_MS = 20000 };
+enum { FREEZE_TIMEOUT_MS = 10000, CUT_DEADLINE_MS = 10000, IO_WAIT_MS = 20000, RECORD_TRIES = 100 };
 
 static void lock_all(struct at_core *core, const GPtrArray *machines, bool lock)
 {
@@ -49,39 +49,62 @@ static bool undo_running(const char *dir, const struct at_disk *d, unsigned gen,
     return ok;
 }
 
-static bool undo_disk(struct at_core *core, const at_mach *m, struct at_disk *d, unsigned gen,
-                      bool *changed, GError **error)
+/* Whether the overlay @gen of the disk stays: it is (or may be) written to. Otherwise it is taken
+ * out of a running machine and its file goes. */
+static bool settle_disk(struct at_core *core, const at_mach *m, const struct at_disk *d,
+                        unsigned gen, bool *ret_kept, GError **error)
 {
     struct at_process process;
     g_autofree char *dir = at_core_machine_dir(core, m->id);
     g_autofree char *path = at_block_overlay_path(dir, d->index, gen);
-    if (gen < d->next) /* recorded already: the snapshot was captured */
-        return true;
     /* A machine that has died may have written to it: it is kept. Empty, it does no harm. */
-    bool kept = g_file_test(path, G_FILE_TEST_EXISTS);
-    if (at_machine_process(core, m->id, &process) && !undo_running(dir, d, gen, &kept, error))
+    *ret_kept = g_file_test(path, G_FILE_TEST_EXISTS);
+    if (at_machine_process(core, m->id, &process) && !undo_running(dir, d, gen, ret_kept, error))
         return false;
-    d->next = gen + 1;
-    *changed = true;
-    if (kept)
-        g_array_append_val(d->gens, gen);
-    return kept || at_block_overlay_remove(dir, d->index, gen, error);
+    return *ret_kept || at_block_overlay_remove(dir, d->index, gen, error);
+}
+
+struct settled {
+    unsigned index, gen;
+    bool kept;
+};
+
+static bool record_settled(at_mach *m, void *user)
+{
+    const GArray *list = user;
+    bool changed = false;
+    for (unsigned i = 0; i < list->len; i++) {
+        const struct settled *s = &g_array_index(list, struct settled, i);
+        for (unsigned k = 0; k < m->disks->len; k++) {
+            struct at_disk *d = m->disks->pdata[k];
+            if (d->index != s->index || s->gen < d->next)
+                continue;
+            d->next = s->gen + 1;
+            if (s->kept)
+                g_array_append_val(d->gens, s->gen);
+            changed = true;
+        }
+    }
+    return changed;
 }
 
 static bool undo_machine(struct at_core *core, const char *id, JsonObject *gens, GError **error)
 {
     g_autoptr(at_mach) m = at_mach_load(core->catalog, id, NULL);
-    bool changed = false;
+    g_autoptr(GArray) list = g_array_new(FALSE, FALSE, sizeof(struct settled));
     for (unsigned k = 0; m && k < m->disks->len; k++) {
-        struct at_disk *d = m->disks->pdata[k];
+        const struct at_disk *d = m->disks->pdata[k];
         g_autofree char *index = g_strdup_printf("%u", d->index);
-        unsigned gen = (unsigned)at_json_int(gens, index, 0);
-        if (gen && !undo_disk(core, m, d, gen, &changed, error)) {
+        struct settled s = {.index = d->index, .gen = (unsigned)at_json_int(gens, index, 0)};
+        if (s.gen == 0 || s.gen < d->next) /* none, or recorded already: it was captured */
+            continue;
+        if (!settle_disk(core, m, d, s.gen, &s.kept, error)) {
             g_prefix_error(error, "workstation %s: disk %s: ", m->workstation, d->name);
             return false;
         }
+        g_array_append_val(list, s);
     }
-    return !changed || at_mach_save(core->catalog, m, error);
+    return list->len == 0 || at_mach_update(core->catalog, id, record_settled, list, error);
 }
 
 /* What an undo could not look at (the machine died just then) is settled before anything else
@@ -207,7 +230,7 @@ struct freezer {
     struct at_core *core;
     const at_mach *mach;
     struct at_agent *agent; /* open and frozen */
-    char *reason;           /* why not */
+    char *reason;           /* why not; of a thaw: why it failed */
 };
 
 static void *freeze_one(void *user)
@@ -218,10 +241,12 @@ static void *freeze_one(void *user)
     g_autoptr(GError) error = NULL;
     unsigned n = 0;
     struct at_agent *agent = at_agent_open(socket_path, FREEZE_TIMEOUT_MS, &error);
-    if (agent && at_agent_freeze(agent, FREEZE_TIMEOUT_MS, &n, &error)) {
+    if (agent && at_agent_freeze(agent, FREEZE_TIMEOUT_MS, &n, &error) && n > 0) {
         f->agent = agent;
         return NULL;
     }
+    if (!error)
+        at_error(&error, AT_ERROR_UNAVAILABLE, "it knows of none that can be frozen");
     f->reason =
         g_strdup_printf("the guest agent did not freeze the file systems: %s", error->message);
     if (agent) { /* it may have frozen some, or do so late */
@@ -231,14 +256,20 @@ static void *freeze_one(void *user)
     return NULL;
 }
 
+/* Also of a machine that an earlier daemon froze: a guest that is not frozen does not mind. */
 static void *thaw_one(void *user)
 {
     struct freezer *f = user;
-    if (f->agent) {
-        at_agent_thaw(f->agent, FREEZE_TIMEOUT_MS, NULL);
-        at_agent_close(f->agent);
-        f->agent = NULL;
-    }
+    g_autofree char *dir = at_core_machine_dir(f->core, f->mach->id);
+    g_autofree char *socket_path = g_build_filename(dir, "qga.sock", NULL);
+    g_autoptr(GError) error = NULL;
+    if (!f->agent)
+        f->agent = at_agent_open(socket_path, FREEZE_TIMEOUT_MS, &error);
+    if (!f->agent || !at_agent_thaw(f->agent, FREEZE_TIMEOUT_MS, &error))
+        f->reason = g_strdup_printf("the guest agent did not thaw the file systems: %s; in the "
+                                    "guest: fsfreeze -u, or restart it",
+                                    error->message);
+    g_clear_pointer(&f->agent, at_agent_close);
     return NULL;
 }
 
@@ -250,6 +281,24 @@ static void on_each(struct freezer *freezers, unsigned n, GThreadFunc func)
     for (unsigned i = 0; i < n; i++) {
         if (threads[i])
             g_thread_join(threads[i]);
+    }
+}
+
+/* Those of @freezers that are frozen, or (@all) that have a machine. */
+static void thaw(struct at_job *job, struct freezer *freezers, unsigned n, bool all)
+{
+    for (unsigned i = 0; i < n; i++) {
+        if (!all && !freezers[i].agent)
+            freezers[i].mach = NULL;
+    }
+    on_each(freezers, n, thaw_one);
+    for (unsigned i = 0; i < n; i++) {
+        if (!freezers[i].reason)
+            continue;
+        at_job_note(job, "workstation %s: %s", freezers[i].mach->workstation, freezers[i].reason);
+        at_core_log("VDC %s: workstation %s: %s", freezers[i].mach->vdc,
+                    freezers[i].mach->workstation, freezers[i].reason);
+        g_clear_pointer(&freezers[i].reason, g_free);
     }
 }
 
@@ -376,14 +425,17 @@ static void snap_add_disks(at_snap *snap, at_mach *m)
     }
 }
 
-static bool record(struct cut *cut, const at_vdc *vdc, at_snap *snap, GError **error)
+static bool record_once(struct at_core *core, const at_vdc *vdc, at_snap *snap, GError **error)
 {
-    struct at_txn *txn = at_txn_new(cut->core->catalog);
-    snap->definition = at_definition_to_json(vdc->def);
+    g_autoptr(GPtrArray) machines = at_vdc_machines(core, vdc->id, "active", error);
+    if (!machines)
+        return false;
+    struct at_txn *txn = at_txn_new(core->catalog);
+    g_ptr_array_set_size(snap->disks, 0);
     /* In the order of the definition, so that equal environments have equal manifests. */
     for (unsigned i = 0; i < vdc->def->workstations->len; i++) {
         const struct at_def_workstation *ws = vdc->def->workstations->pdata[i];
-        at_mach *m = at_machines_find(cut->machines, ws->name);
+        at_mach *m = at_machines_find(machines, ws->name);
         if (!m)
             continue;
         snap_add_disks(snap, m);
@@ -391,6 +443,22 @@ static bool record(struct cut *cut, const at_vdc *vdc, at_snap *snap, GError **e
     }
     at_snap_put(txn, snap);
     return at_txn_commit(txn, NULL, error);
+}
+
+/* The locks keep the disks as they are; other members of a machine's record (a crash is counted)
+ * may change meanwhile. */
+static bool record(struct at_core *core, const at_vdc *vdc, at_snap *snap, GError **error)
+{
+    snap->definition = at_definition_to_json(vdc->def);
+    for (unsigned tries = 1;; tries++) {
+        g_autoptr(GError) local = NULL;
+        if (record_once(core, vdc, snap, &local))
+            return true;
+        if (!g_error_matches(local, AT_ERROR, AT_ERROR_CONFLICT) || tries == RECORD_TRIES) {
+            g_propagate_error(error, g_steal_pointer(&local));
+            return false;
+        }
+    }
 }
 
 static bool capture_locked(struct at_job *job, struct cut *cut, const at_vdc *vdc, at_snap *snap,
@@ -428,13 +496,13 @@ static bool capture_locked(struct at_job *job, struct cut *cut, const at_vdc *vd
         g_clear_pointer(&f->reason, g_free);
     }
     if (quiesce)
-        on_each(freezers, cut->machines->len, thaw_one);
+        thaw(job, freezers, cut->machines->len, false);
     if (!ok)
         return false;
     snap->pause_ms = result.pause_ms;
     snap->skew_ms = result.skew_ms;
     return at_fault_point("capture.resumed", error) && sync_frozen(core, cut->machines, error) &&
-           record(cut, vdc, snap, error);
+           record(core, vdc, snap, error);
 }
 
 bool at_capture_run(struct at_job *job, const char *vdc_name, const char *snap_name, bool quiesce,
@@ -464,14 +532,33 @@ bool at_capture_run(struct at_job *job, const char *vdc_name, const char *snap_n
     return ok;
 }
 
+/* A daemon that died between freezing and thawing left the guests' writers waiting. */
+static void thaw_left(struct at_job *job, GList *ids)
+{
+    struct at_core *core = at_job_core(job);
+    g_autoptr(GPtrArray) machines = g_ptr_array_new_with_free_func((GDestroyNotify)at_mach_free);
+    for (GList *l = ids; l; l = l->next) {
+        struct at_process process;
+        at_mach *m = at_machine_process(core, l->data, &process)
+                         ? at_mach_load(core->catalog, l->data, NULL)
+                         : NULL;
+        if (m)
+            g_ptr_array_add(machines, m);
+    }
+    g_autofree struct freezer *freezers = g_new0(struct freezer, machines->len + 1);
+    for (unsigned i = 0; i < machines->len; i++)
+        freezers[i] = (struct freezer){.core = core, .mach = machines->pdata[i]};
+    thaw(job, freezers, machines->len, true);
+}
+
 bool at_capture_undo(struct at_job *job, const char *snap_name, GError **error)
 {
     struct at_core *core = at_job_core(job);
     JsonObject *prepared = at_json_obj(at_job_data(job), "prepared");
     const char *vdc_id = at_json_str(at_job_data(job), "vdc_id", "");
     g_autoptr(GList) ids = prepared ? json_object_get_members(prepared) : NULL;
-    g_autoptr(at_snap) snap =
-        prepared ? at_snap_load(core->catalog, vdc_id, snap_name, NULL) : NULL;
+    if (at_json_bool(at_job_args(job), "quiesce", false) && at_job_resumed(job))
+        thaw_left(job, ids);
     for (GList *l = ids; l; l = l->next) {
         at_machine_lock(core, l->data);
         bool ok = undo_machine(core, l->data, at_json_obj(prepared, l->data), error);
@@ -479,6 +566,8 @@ bool at_capture_undo(struct at_job *job, const char *snap_name, GError **error)
         if (!ok)
             return false;
     }
+    g_autoptr(at_snap) snap =
+        prepared ? at_snap_load(core->catalog, vdc_id, snap_name, NULL) : NULL;
     if (!snap)
         return true;
     struct at_txn *txn = at_txn_new(core->catalog);

@@ -63,6 +63,12 @@ static bool shut_down(struct at_job *job, GError **error)
     if (!load(job, &vdc, &def, &changes, error))
         return false;
     g_autoptr(GPtrArray) machines = at_vdc_machines(core, vdc->id, "active", error);
+    /* Frozen overlays are sealed while the guests still run. */
+    for (unsigned i = 0; machines && i < machines->len; i++) {
+        const at_mach *m = machines->pdata[i];
+        if (must_stop(changes, def, m->workstation) && !at_seal_machine(job, m->id, error))
+            return false;
+    }
     for (unsigned i = 0; machines && i < machines->len; i++) {
         const at_mach *m = machines->pdata[i];
         if (must_stop(changes, def, m->workstation) &&
@@ -84,12 +90,27 @@ static struct at_disk *take_disk(GPtrArray *disks, const char *name)
     return NULL;
 }
 
+/* Whether a disk without overlays shows what the image @image, at @size, has. */
+static bool shows(struct at_core *core, const struct at_disk *d, const char *workstation,
+                  const char *image, uint64_t size)
+{
+    g_autofree char *root = NULL;
+    uint64_t real = 0;
+    return at_origin_image(workstation, d->name, image, size, &root, &real, core, NULL) &&
+           g_strcmp0(root, d->base) == 0 && real == d->size;
+}
+
 /* The disk that was, grown where asked, or a new one with the next free index. */
 static bool keep_or_make(at_mach *m, GPtrArray *old, const at_vdc *vdc, unsigned *next_index,
                          const char *name, const char *image, uint64_t size, bool readonly,
                          struct at_core *core, GError **error)
 {
     struct at_disk *d = take_disk(old, name);
+    if (d &&
+        (d->readonly != readonly || (readonly && !shows(core, d, m->workstation, image, size)))) {
+        g_ptr_array_add(old, d);
+        d = NULL;
+    }
     if (d && size > d->size)
         d->size = size;
     if (!d)
@@ -125,20 +146,6 @@ static bool rework_disks(struct at_core *core, const at_vdc *vdc,
     return ok;
 }
 
-static void forget_disks(struct at_core *core, const at_mach *m, const GPtrArray *gone)
-{
-    g_autofree char *dir = at_core_machine_dir(core, m->id);
-    for (unsigned i = 0; i < gone->len; i++) {
-        const struct at_disk *d = gone->pdata[i];
-        g_autofree char *prefix = g_strdup_printf("live/%s/%u/", m->id, d->index);
-        g_autoptr(GPtrArray) roots = at_vault_root_list(core->vault, prefix, NULL);
-        for (unsigned g = 0; g < d->gens->len; g++)
-            at_block_overlay_remove(dir, d->index, g_array_index(d->gens, unsigned, g), NULL);
-        for (unsigned r = 0; roots && r < roots->len; r++)
-            at_vault_root_remove(core->vault, ((struct at_root *)roots->pdata[r])->name, NULL);
-    }
-}
-
 static bool all_sealed(const at_mach *m, GError **error)
 {
     for (unsigned i = 0; i < m->disks->len; i++) {
@@ -151,26 +158,22 @@ static bool all_sealed(const at_mach *m, GError **error)
     return true;
 }
 
-static bool record(struct at_job *job, GError **error)
+static GPtrArray *new_workstations(const at_vdc *vdc, const GPtrArray *machines)
 {
-    struct at_core *core = at_job_core(job);
-    g_autoptr(at_vdc) vdc = NULL;
-    g_autoptr(at_definition) def = NULL;
-    g_autoptr(GPtrArray) changes = NULL;
-    if (!load(job, &vdc, &def, &changes, error))
-        return false;
-    g_autoptr(at_definition) before = g_steal_pointer(&vdc->def);
-    vdc->def = g_steal_pointer(&def);
-    vdc->want_running = vdc->want_running || at_json_bool(at_job_args(job), "start", true);
-    g_autoptr(GPtrArray) machines = at_vdc_machines(core, vdc->id, "active", error);
-    if (!machines || !at_vdc_assign_ports(core, vdc, false, error))
-        return false;
-    g_autoptr(GPtrArray) added = g_ptr_array_new();
+    GPtrArray *added = g_ptr_array_new();
     for (unsigned i = 0; i < vdc->def->workstations->len; i++) {
         const struct at_def_workstation *ws = vdc->def->workstations->pdata[i];
         if (!at_machines_find(machines, ws->name))
             g_ptr_array_add(added, ws->name);
     }
+    return added;
+}
+
+/* The machines that stay, with the disks that are wanted now: in @ret_changed, borrowed. */
+static bool rework(struct at_job *job, const at_vdc *vdc, const GPtrArray *changes,
+                   const GPtrArray *machines, GPtrArray *ret_changed, GError **error)
+{
+    struct at_core *core = at_job_core(job);
     for (unsigned i = 0; i < machines->len; i++) {
         at_mach *m = machines->pdata[i];
         const struct at_def_workstation *ws = at_vdc_workstation(vdc, m->workstation);
@@ -179,26 +182,91 @@ static bool record(struct at_job *job, GError **error)
             return false;
         if (!ws)
             continue;
-        if (!rework_disks(core, vdc, ws, m, &gone, error))
+        if (!rework_disks(core, vdc, ws, m, &gone, error) || !at_machine_pin_more(core, m, error))
             return false;
         if (at_json_bool(at_job_args(job), "start", true))
             m->want_running = true;
-        if (!at_machine_pin(core, m, error) || !at_mach_save(core->catalog, m, error))
-            return false;
-        forget_disks(core, m, gone);
+        g_ptr_array_add(ret_changed, m);
     }
+    return true;
+}
+
+/* VDC, machines that stay and new ones in one transaction. @ret_again: somebody else changed one of
+ * the records meanwhile. */
+static bool record_once(struct at_job *job, bool *ret_again, GError **error)
+{
+    struct at_core *core = at_job_core(job);
+    g_autoptr(at_vdc) vdc = NULL;
+    g_autoptr(at_definition) def = NULL;
+    g_autoptr(GPtrArray) changes = NULL;
+    *ret_again = false;
+    if (!load(job, &vdc, &def, &changes, error))
+        return false;
+    g_autoptr(at_definition) before = g_steal_pointer(&vdc->def);
+    vdc->def = g_steal_pointer(&def);
+    vdc->want_running = vdc->want_running || at_json_bool(at_job_args(job), "start", true);
+    g_autoptr(GPtrArray) machines = at_vdc_machines(core, vdc->id, "active", error);
+    g_autoptr(GPtrArray) changed = g_ptr_array_new();
+    if (!machines || !rework(job, vdc, changes, machines, changed, error) ||
+        !at_vdc_assign_ports(core, vdc, false, error))
+        return false;
     struct at_identity identity = {0};
+    g_autoptr(GPtrArray) added = new_workstations(vdc, machines);
     g_autoptr(GPtrArray) fresh =
         at_instantiate(core, vdc, added, at_json_obj(at_job_args(job), "ids"), "active", &identity,
                        at_origin_image, core, error);
-    if (!fresh || !at_machines_record(core, vdc, fresh, error))
+    if (!fresh)
         return false;
-    for (unsigned i = 0; i < machines->len; i++) {
+    g_autoptr(GError) local = NULL;
+    if (at_machines_record(core, vdc, fresh, changed, &local))
+        return true;
+    *ret_again = g_error_matches(local, AT_ERROR, AT_ERROR_CONFLICT);
+    g_propagate_error(error, g_steal_pointer(&local));
+    return false;
+}
+
+/* After the commit: what no record names any more goes. */
+static bool let_go(struct at_job *job, GError **error)
+{
+    struct at_core *core = at_job_core(job);
+    g_autoptr(at_vdc) vdc = at_vdc_load(core->catalog, arg(job, "vdc"), error);
+    g_autoptr(GPtrArray) machines = vdc ? at_vdc_machines(core, vdc->id, "active", error) : NULL;
+    for (unsigned i = 0; machines && i < machines->len; i++) {
         const at_mach *m = machines->pdata[i];
-        if (!at_vdc_workstation(vdc, m->workstation) && !at_machine_destroy(core, m->id, error))
-            return false;
+        if (!at_vdc_workstation(vdc, m->workstation)) {
+            if (!at_machine_destroy(core, m->id, error))
+                return false;
+        } else {
+            at_machine_sweep(core, m->id);
+        }
     }
-    return true;
+    return machines != NULL;
+}
+
+static bool record(struct at_job *job, GError **error)
+{
+    enum { TRIES = 100 };
+    struct at_core *core = at_job_core(job);
+    g_autoptr(GPtrArray) machines = at_vdc_machines(core, arg(job, "id"), "active", error);
+    if (!machines)
+        return false;
+    bool ok = false;
+    at_vdc_ports_lock();
+    for (unsigned i = 0; i < machines->len; i++) /* listed in the order of ids */
+        at_machine_lock(core, ((at_mach *)machines->pdata[i])->id);
+    for (unsigned tries = 1; !ok; tries++) {
+        g_autoptr(GError) local = NULL;
+        bool again = false;
+        ok = record_once(job, &again, &local);
+        if (!ok && (!again || tries == TRIES)) {
+            g_propagate_error(error, g_steal_pointer(&local));
+            break;
+        }
+    }
+    for (unsigned i = 0; i < machines->len; i++)
+        at_machine_unlock(core, ((at_mach *)machines->pdata[i])->id);
+    at_vdc_ports_unlock();
+    return ok && let_go(job, error);
 }
 
 static bool grow(const char *path, uint64_t size, GError **error)

@@ -55,13 +55,18 @@ static bool clone_record(struct at_job *job, GError **error)
     vdc->ports = json_array_new();
     vdc->want_running = at_json_bool(args, "start", true);
     vdc->def = renamed(snap, vdc->name, at_json_bool(args, "isolated", false), error);
-    if (!vdc->def || !at_vdc_assign_ports(core, vdc, true, error))
-        return false;
     struct at_identity identity = {.snap = snap, .fresh = at_json_bool(args, "fresh", false)};
     g_autoptr(GPtrArray) machines =
-        at_instantiate(core, vdc, NULL, at_json_obj(args, "ids"), "active", &identity,
-                       at_origin_snapshot, snap, error);
-    return machines && at_machines_record(core, vdc, machines, error);
+        vdc->def ? at_instantiate(core, vdc, NULL, at_json_obj(args, "ids"), "active", &identity,
+                                  at_origin_snapshot, snap, error)
+                 : NULL;
+    if (!machines)
+        return false;
+    at_vdc_ports_lock();
+    bool ok = at_vdc_assign_ports(core, vdc, true, error) &&
+              at_machines_record(core, vdc, machines, NULL, error);
+    at_vdc_ports_unlock();
+    return ok;
 }
 
 static const struct at_job_step clone_steps[] = {

@@ -208,36 +208,47 @@ GPtrArray *at_instantiate(struct at_core *core, const at_vdc *vdc, const GPtrArr
 
 /* ---- pins ---- */
 
-static char *pin_prefix(const at_mach *mach, const struct at_disk *disk)
+static char *pin_name(const at_mach *mach, const struct at_disk *disk)
 {
-    return g_strdup_printf("live/%s/%u/", mach->id, disk->index);
+    return g_strdup_printf("live/%s/%u/%s", mach->id, disk->index, disk->base);
 }
 
-bool at_machine_pin(struct at_core *core, const at_mach *mach, GError **error)
+bool at_machine_pin_more(struct at_core *core, const at_mach *mach, GError **error)
 {
     for (unsigned i = 0; i < mach->disks->len; i++) {
         const struct at_disk *d = mach->disks->pdata[i];
-        g_autofree char *prefix = pin_prefix(mach, d);
-        g_autofree char *name = d->base ? g_strconcat(prefix, d->base, NULL) : NULL;
+        g_autofree char *name = d->base ? pin_name(mach, d) : NULL;
         struct at_digest root;
         if (name && (!at_digest_from_hex(d->base, &root, error) ||
                      !at_vault_root_set(core->vault, name, AT_ROOT_TREE, &root, error)))
             return false;
-        g_autoptr(GPtrArray) roots = at_vault_root_list(core->vault, prefix, error);
-        if (!roots)
-            return false;
-        for (unsigned k = 0; k < roots->len; k++) {
-            struct at_root *r = roots->pdata[k];
-            if (g_strcmp0(r->name, name) != 0 && !at_vault_root_remove(core->vault, r->name, error))
-                return false;
-        }
     }
     return true;
 }
 
-static bool unpin(struct at_core *core, const char *id, GError **error)
+bool at_machine_pin(struct at_core *core, const at_mach *mach, GError **error)
 {
-    g_autofree char *prefix = g_strdup_printf("live/%s/", id);
+    g_autofree char *prefix = g_strdup_printf("live/%s/", mach->id);
+    g_autoptr(GHashTable) needed = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    for (unsigned i = 0; i < mach->disks->len; i++) {
+        const struct at_disk *d = mach->disks->pdata[i];
+        if (d->base)
+            g_hash_table_add(needed, pin_name(mach, d));
+    }
+    g_autoptr(GPtrArray) roots = at_machine_pin_more(core, mach, error)
+                                     ? at_vault_root_list(core->vault, prefix, error)
+                                     : NULL;
+    for (unsigned i = 0; roots && i < roots->len; i++) {
+        const struct at_root *r = roots->pdata[i];
+        if (!g_hash_table_contains(needed, r->name) &&
+            !at_vault_root_remove(core->vault, r->name, error))
+            return false;
+    }
+    return roots != NULL;
+}
+
+bool at_vault_roots_remove(struct at_core *core, const char *prefix, GError **error)
+{
     g_autoptr(GPtrArray) roots = at_vault_root_list(core->vault, prefix, error);
     for (unsigned i = 0; roots && i < roots->len; i++) {
         struct at_root *r = roots->pdata[i];
@@ -245,6 +256,31 @@ static bool unpin(struct at_core *core, const char *id, GError **error)
             return false;
     }
     return roots != NULL;
+}
+
+static bool unpin(struct at_core *core, const char *id, GError **error)
+{
+    g_autofree char *prefix = g_strdup_printf("live/%s/", id);
+    return at_vault_roots_remove(core, prefix, error);
+}
+
+bool at_machines_unpin_unknown(struct at_core *core, GError **error)
+{
+    g_autoptr(GPtrArray) roots = at_vault_root_list(core->vault, "live/", error);
+    g_autoptr(GPtrArray) machines = roots ? at_mach_load_all(core->catalog, NULL, error) : NULL;
+    if (!machines)
+        return false;
+    g_autoptr(GHashTable) known = g_hash_table_new(g_str_hash, g_str_equal);
+    for (unsigned i = 0; i < machines->len; i++)
+        g_hash_table_add(known, ((at_mach *)machines->pdata[i])->id);
+    for (unsigned i = 0; i < roots->len; i++) {
+        const struct at_root *r = roots->pdata[i];
+        g_auto(GStrv) part = g_strsplit(r->name, "/", 3);
+        if (part[0] && part[1] && !g_hash_table_contains(known, part[1]) &&
+            !at_vault_root_remove(core->vault, r->name, error))
+            return false;
+    }
+    return true;
 }
 
 static GMutex slot_lock; /* guards choosing slots until they are recorded */
@@ -268,7 +304,8 @@ static bool choose_slots(struct at_core *core, GPtrArray *machines, GError **err
     return true;
 }
 
-bool at_machines_record(struct at_core *core, at_vdc *vdc, GPtrArray *machines, GError **error)
+bool at_machines_record(struct at_core *core, at_vdc *vdc, GPtrArray *machines,
+                        const GPtrArray *changed, GError **error)
 {
     for (unsigned i = 0; i < machines->len; i++) {
         if (!at_fault_point("machines.pin", error) ||
@@ -284,6 +321,8 @@ bool at_machines_record(struct at_core *core, at_vdc *vdc, GPtrArray *machines, 
             at_vdc_put(txn, vdc);
         for (unsigned i = 0; i < machines->len; i++)
             at_mach_put(txn, machines->pdata[i]);
+        for (unsigned i = 0; changed && i < changed->len; i++)
+            at_mach_put(txn, changed->pdata[i]);
         ok = at_txn_commit(txn, &revision, error);
         if (ok && vdc)
             vdc->revision = revision;

@@ -19,6 +19,7 @@ const struct at_actor at_actor_daemon = {.user = "atolld", .uid = 0, .gid = 0, .
 struct at_jobs {
     GMutex lock; /* guards every member here and the scope, progress and steps of each job */
     GCond ended;
+    GCond wake;          /* a job that waits was cancelled, or all are to stop */
     GHashTable *running; /* id -> struct at_job* */
     unsigned last_id;
     bool stopping;
@@ -36,6 +37,7 @@ struct at_job {
     GCancellable *never; /* given to steps that may not be cancelled any more */
     unsigned step;
     bool undoing, resumed;
+    char *waiting; /* what stands in the way of the running step, or NULL */
     int64_t step_started_us, last_event_us;
     uint64_t bytes_done, bytes_total;
     double percent;
@@ -47,6 +49,7 @@ static struct at_jobs *jobs_of(struct at_core *core)
         core->jobs = g_new0(struct at_jobs, 1);
         g_mutex_init(&core->jobs->lock);
         g_cond_init(&core->jobs->ended);
+        g_cond_init(&core->jobs->wake);
         core->jobs->running = g_hash_table_new(g_str_hash, g_str_equal);
     }
     return core->jobs;
@@ -57,6 +60,7 @@ static void job_free(struct at_job *job)
     g_free(job->id);
     g_free(job->key);
     g_free(job->scope);
+    g_free(job->waiting);
     json_object_unref(job->record);
     g_object_unref(job->cancellable);
     g_object_unref(job->never);
@@ -68,27 +72,36 @@ static char *key_of(unsigned id)
     return g_strdup_printf("job/%08u", id);
 }
 
+/* The record without what is only for the steps: a definition may be large, and holds secrets. */
+static JsonObject *public_part(JsonObject *record)
+{
+    JsonObject *o = json_object_new();
+    g_autoptr(GList) names = json_object_get_members(record);
+    for (GList *l = names; l; l = l->next) {
+        if (!g_str_equal(l->data, "args") && !g_str_equal(l->data, "data"))
+            json_object_set_member(o, l->data,
+                                   json_node_copy(json_object_get_member(record, l->data)));
+    }
+    return o;
+}
+
 /* Called with the lock held. The stored members plus what only lives in memory. */
 static JsonNode *view_locked(struct at_job *job)
 {
-    JsonNode *node = json_node_new(JSON_NODE_OBJECT);
     g_autoptr(JsonNode) wrapped = json_node_new(JSON_NODE_OBJECT);
-    json_node_set_object(wrapped, job->record);
+    json_node_take_object(wrapped, public_part(job->record));
     g_autofree char *text = at_json_text(wrapped);
     g_autoptr(JsonNode) copy = at_json_parse(text, -1, NULL);
     /* The parser's tree is immutable: the view is a shallow copy of it with members added. */
-    JsonObject *o = json_object_new();
-    g_autoptr(GList) names = json_object_get_members(json_node_get_object(copy));
-    for (GList *l = names; l; l = l->next)
-        json_object_set_member(
-            o, l->data,
-            json_node_copy(json_object_get_member(json_node_get_object(copy), l->data)));
+    JsonNode *node = json_node_new(JSON_NODE_OBJECT);
+    JsonObject *o = public_part(json_node_get_object(copy));
     double elapsed = (double)(at_clock_us() - job->step_started_us) / 1e6;
     double rate = elapsed > 0.2 ? (double)job->bytes_done / elapsed : 0;
     json_object_set_double_member(o, "percent", job->percent);
     json_object_set_int_member(o, "bytes_done", (int64_t)job->bytes_done);
     json_object_set_int_member(o, "bytes_total", (int64_t)job->bytes_total);
     json_object_set_int_member(o, "rate", (int64_t)rate);
+    at_json_set_str(o, "waiting", job->waiting);
     if (rate > 0 && job->bytes_total > job->bytes_done)
         json_object_set_int_member(o, "eta_s",
                                    (int64_t)((double)(job->bytes_total - job->bytes_done) / rate));
@@ -135,6 +148,7 @@ static bool record_step(struct at_job *job, unsigned i, const char *state, const
     g_autofree char *now = at_clock_rfc3339();
     g_mutex_lock(&jobs->lock);
     JsonObject *step = step_object(job, i);
+    g_clear_pointer(&job->waiting, g_free);
     json_object_set_string_member(step, "state", state);
     if (g_str_equal(state, "running")) {
         json_object_set_string_member(step, "started", now);
@@ -154,11 +168,12 @@ static bool record_step(struct at_job *job, unsigned i, const char *state, const
     return ok;
 }
 
-static bool finish(struct at_job *job, const char *state, const GError *cause)
+/* The end is recorded before anybody is told. While the catalog cannot take it (a full disk), the
+ * job goes on being listed as running, and the next daemon would take it up again. */
+static void finish(struct at_job *job, const char *state, const GError *cause)
 {
     struct at_jobs *jobs = jobs_of(job->core);
     g_autofree char *now = at_clock_rfc3339();
-    g_autoptr(GError) error = NULL;
     g_mutex_lock(&jobs->lock);
     json_object_set_string_member(job->record, "state", state);
     json_object_set_string_member(job->record, "finished", now);
@@ -171,12 +186,16 @@ static bool finish(struct at_job *job, const char *state, const GError *cause)
     if (g_str_equal(state, "done"))
         job->percent = 100;
     json_object_set_double_member(job->record, "percent", job->percent);
-    bool ok = save_locked(job, &error);
+    for (bool told = false;; told = true) {
+        g_autoptr(GError) error = NULL;
+        if (save_locked(job, &error) || jobs->stopping)
+            break;
+        if (!told)
+            at_core_log("%s; tried again every second", error->message);
+        g_cond_wait_until(&jobs->wake, &jobs->lock, at_deadline_ms(1000));
+    }
     g_mutex_unlock(&jobs->lock);
-    if (!ok)
-        at_core_log("%s", error->message);
     announce(job, "job.finished");
-    return ok;
 }
 
 static bool fault(struct at_job *job, unsigned i, const char *where, GError **error)
@@ -260,8 +279,9 @@ static void *job_thread(void *user)
     } else if (job->core->closing) {
         /* Left as it is: the next daemon takes it up where it stands. */
     } else if (i >= kind->commit_at) {
+        bool cancelled = at_error_classify(error) == AT_ERROR_CANCELLED;
         at_core_log("job %s (%s): %s", job->id, kind->name, error->message);
-        finish(job, "failed", error);
+        finish(job, cancelled ? "cancelled" : "failed", error);
     } else {
         bool cancelled = at_error_classify(error) == AT_ERROR_CANCELLED;
         if (!cancelled)
@@ -296,14 +316,14 @@ static struct at_job *job_new(struct at_core *core, const struct at_job_kind *ki
     return job;
 }
 
-static struct at_job *holder_locked(struct at_jobs *jobs, const char *scope, bool exclusive)
+static struct at_job *holder_locked(struct at_jobs *jobs, const char *scope)
 {
     GHashTableIter iter;
     void *value;
     g_hash_table_iter_init(&iter, jobs->running);
     while (g_hash_table_iter_next(&iter, NULL, &value)) {
         struct at_job *job = value;
-        if (g_strcmp0(job->scope, scope) == 0 && (job->holds_scope || !exclusive))
+        if (g_strcmp0(job->scope, scope) == 0 && job->holds_scope)
             return job;
     }
     return NULL;
@@ -319,21 +339,11 @@ static bool busy(struct at_job *by, const char *scope, GError **error)
                     at_json_str(actor, "user", "?"), by->id);
 }
 
-bool at_job_require_idle(struct at_core *core, const char *scope, GError **error)
-{
-    struct at_jobs *jobs = jobs_of(core);
-    g_mutex_lock(&jobs->lock);
-    struct at_job *by = holder_locked(jobs, scope, false);
-    bool ok = !by || busy(by, scope, error);
-    g_mutex_unlock(&jobs->lock);
-    return ok;
-}
-
 bool at_job_scope_held(struct at_core *core, const char *scope, char **ret_kind)
 {
     struct at_jobs *jobs = jobs_of(core);
     g_mutex_lock(&jobs->lock);
-    struct at_job *by = holder_locked(jobs, scope, true);
+    struct at_job *by = holder_locked(jobs, scope);
     if (by && ret_kind)
         *ret_kind = g_strdup(by->kind->name);
     g_mutex_unlock(&jobs->lock);
@@ -378,7 +388,7 @@ JsonNode *at_job_start(struct at_core *core, const struct at_job_kind *kind, con
     json_object_set_object_member(r, "result", json_object_new());
 
     g_mutex_lock(&jobs->lock);
-    struct at_job *by = scope ? holder_locked(jobs, scope, true) : NULL;
+    struct at_job *by = scope ? holder_locked(jobs, scope) : NULL;
     if (by || jobs->stopping) {
         if (by)
             busy(by, scope, error);
@@ -405,6 +415,7 @@ JsonNode *at_job_start(struct at_core *core, const struct at_job_kind *kind, con
             g_autofree char *key = key_of(old);
             at_catalog_delete(core->catalog, key, AT_REVISION_ANY, NULL);
         }
+        at_catalog_trim(core->catalog, "job/", 0, NULL);
     }
     launch(job);
     return view;
@@ -441,10 +452,11 @@ bool at_jobs_recover(struct at_core *core, GError **error)
         const char *step_state = at_json_str(step_object(job, job->step), "state", "");
         bool was_undoing = g_str_equal(step_state, "undoing") || g_str_equal(step_state, "undone");
         bool never_ran = g_str_equal(state, "queued");
+        /* What is done counts as done: the next step decides whether it goes on. */
+        if (g_str_equal(step_state, "done") && job->step + 1 < kind->n_steps)
+            job->step++;
         job->undoing = was_undoing || (job->step < kind->resume_from && !never_ran);
         job->resumed = true;
-        if (g_str_equal(step_state, "done") && !job->undoing && job->step + 1 < kind->n_steps)
-            job->step++;
         at_job_note(job, "%s after a restart of the daemon",
                     job->undoing ? "undone" : "taken up again");
         at_core_log("job %s (%s %s): %s from step \"%s\"", job->id, kind->name,
@@ -473,6 +485,7 @@ void at_jobs_stop(struct at_core *core, int timeout_ms)
         g_cancellable_cancel(job->cancellable);
         g_cancellable_cancel(job->never);
     }
+    g_cond_broadcast(&jobs->wake);
     while (g_hash_table_size(jobs->running) > 0 &&
            g_cond_wait_until(&jobs->ended, &jobs->lock, deadline))
         ;
@@ -532,6 +545,11 @@ void at_job_result_str(struct at_job *job, const char *name, const char *value)
     set_in(job, "result", name, string_node(value));
 }
 
+bool at_job_resumed(struct at_job *job)
+{
+    return job->resumed;
+}
+
 const char *at_job_user(struct at_job *job)
 {
     return at_json_str(at_json_obj(job->record, "actor"), "user", "?");
@@ -559,6 +577,41 @@ bool at_job_save(struct at_job *job, GError **error)
     bool ok = save_locked(job, error);
     g_mutex_unlock(&jobs->lock);
     return ok;
+}
+
+bool at_job_wait(struct at_job *job, int delay_ms, const char *reason, GError **error)
+{
+    struct at_jobs *jobs = jobs_of(job->core);
+    int64_t deadline = at_deadline_ms(delay_ms);
+    bool news = g_strcmp0(job->waiting, reason) != 0;
+    if (news) {
+        at_job_note(job, "waits: %s", reason);
+        at_core_log("job %s (%s): waits: %s", job->id, job->kind->name, reason);
+    }
+    g_mutex_lock(&jobs->lock);
+    g_free(job->waiting);
+    job->waiting = g_strdup(reason);
+    g_mutex_unlock(&jobs->lock);
+    if (news)
+        announce(job, "job.waiting");
+    g_mutex_lock(&jobs->lock);
+    while (!jobs->stopping && !g_cancellable_is_cancelled(job->cancellable) &&
+           g_cond_wait_until(&jobs->wake, &jobs->lock, deadline))
+        ;
+    bool stopping = jobs->stopping, cancelled = g_cancellable_is_cancelled(job->cancellable);
+    g_mutex_unlock(&jobs->lock);
+    if (stopping)
+        return at_error(error, AT_ERROR_CANCELLED, "the daemon stops");
+    return !cancelled ||
+           at_error(error, AT_ERROR_CANCELLED, "cancelled while it waited: %s", reason);
+}
+
+void at_job_waits_no_more(struct at_job *job)
+{
+    struct at_jobs *jobs = jobs_of(job->core);
+    g_mutex_lock(&jobs->lock);
+    g_clear_pointer(&job->waiting, g_free);
+    g_mutex_unlock(&jobs->lock);
 }
 
 void at_job_release_scope(struct at_job *job)
@@ -615,15 +668,13 @@ void at_job_note(struct at_job *job, const char *fmt, ...)
 
 static JsonNode *stored_view(struct at_record *record)
 {
-    JsonObject *o = json_object_new();
     JsonObject *stored = json_node_get_object(record->value);
-    g_autoptr(GList) names = json_object_get_members(stored);
-    for (GList *l = names; l; l = l->next)
-        json_object_set_member(o, l->data, json_node_copy(json_object_get_member(stored, l->data)));
+    JsonObject *o = public_part(stored);
     json_object_set_int_member(o, "bytes_done", at_json_int(stored, "bytes_done", 0));
     json_object_set_int_member(o, "bytes_total", at_json_int(stored, "bytes_total", 0));
     json_object_set_int_member(o, "rate", 0);
     json_object_set_null_member(o, "eta_s");
+    json_object_set_null_member(o, "waiting");
     if (!json_object_has_member(o, "percent"))
         json_object_set_double_member(o, "percent", 0);
     return at_json_take_obj(o);
@@ -691,12 +742,13 @@ JsonNode *at_core_job_cancel(struct at_core *core, const struct at_actor *actor,
                      at_json_str(json_node_get_object(ended), "state", "?"));
         return NULL;
     }
-    if (job->step >= job->kind->commit_at) {
+    if (job->step >= job->kind->commit_at && !job->waiting) {
         at_error(error, AT_ERROR_CONFLICT,
                  "job %s is past the point where it can be undone (step \"%s\"); it will finish",
                  id, job->kind->steps[job->step].name);
     } else {
         g_cancellable_cancel(job->cancellable);
+        g_cond_broadcast(&jobs->wake);
         view = view_locked(job);
     }
     g_mutex_unlock(&jobs->lock);

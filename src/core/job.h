@@ -48,8 +48,6 @@ JsonNode *at_job_start(struct at_core *core, const struct at_job_kind *kind, con
 /* The daemon itself as actor. */
 extern const struct at_actor at_actor_daemon;
 
-/* CONFLICT when a job of any phase works on @scope (also after it released it). */
-bool at_job_require_idle(struct at_core *core, const char *scope, GError **error);
 /* True while some job holds @scope; *ret_state (may be NULL, else newly allocated):
  * "snapshot-create". */
 bool at_job_scope_held(struct at_core *core, const char *scope, char **ret_kind);
@@ -64,6 +62,7 @@ void at_job_set_str(struct at_job *job, const char *name, const char *value);
 /* Shown to the caller at the end. */
 void at_job_result(struct at_job *job, const char *name, JsonNode *value);
 void at_job_result_str(struct at_job *job, const char *name, const char *value);
+bool at_job_resumed(struct at_job *job); /* an earlier daemon began it */
 const char *at_job_user(struct at_job *job);
 /* The actor's numeric ids, for opening files with the caller's rights. */
 int64_t at_job_uid(struct at_job *job);
@@ -71,6 +70,11 @@ int64_t at_job_gid(struct at_job *job);
 GCancellable *at_job_cancellable(struct at_job *job); /* never cancelled from commit_at on */
 bool at_job_save(struct at_job *job, GError **error); /* data is durable on return */
 void at_job_release_scope(struct at_job *job);
+/* Something stands in the way that somebody can remove (a full disk): tells @reason ("waiting" in
+ * the view), and waits. True after @delay_ms, to try again; false with CANCELLED when the job was
+ * cancelled, which is possible while it waits also after commit_at, or when the daemon stops. */
+bool at_job_wait(struct at_job *job, int delay_ms, const char *reason, GError **error);
+void at_job_waits_no_more(struct at_job *job);
 /* Progress of the running step. @total 0: unknown. Any thread; cheap. */
 void at_job_progress(struct at_job *job, uint64_t bytes_done, uint64_t bytes_total);
 void at_job_percent(struct at_job *job, double percent);

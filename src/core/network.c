@@ -101,6 +101,11 @@ bool at_vdc_network_down(struct at_core *core, const char *vdc_id, GError **erro
     return at_net_down(core->site_id, vdc_id, dir, error);
 }
 
+static char *port_key(const char *protocol, unsigned port)
+{
+    return g_strdup_printf("%s/%u", protocol, port);
+}
+
 /* Host ports that the site's VDCs hold: "tcp/18000" -> name of the VDC. */
 static GHashTable *held_ports(struct at_core *core, const char *but, GError **error)
 {
@@ -114,10 +119,10 @@ static GHashTable *held_ports(struct at_core *core, const char *but, GError **er
             continue;
         for (unsigned k = 0; k < json_array_get_length(v->ports); k++) {
             JsonObject *o = json_array_get_object_element(v->ports, k);
-            g_hash_table_insert(held,
-                                g_strdup_printf("%s/%u", at_json_str(o, "protocol", "tcp"),
-                                                (unsigned)at_json_int(o, "host", 0)),
-                                g_strdup(v->name));
+            g_hash_table_insert(
+                held,
+                port_key(at_json_str(o, "protocol", "tcp"), (unsigned)at_json_int(o, "host", 0)),
+                g_strdup(v->name));
         }
     }
     return held;
@@ -126,7 +131,7 @@ static GHashTable *held_ports(struct at_core *core, const char *but, GError **er
 static bool port_free(struct at_core *core, GHashTable *held, const char *protocol, unsigned port,
                       GError **error)
 {
-    g_autofree char *key = g_strdup_printf("%s/%u", protocol, port);
+    g_autofree char *key = port_key(protocol, port);
     const char *by = g_hash_table_lookup(held, key);
     if (by)
         return at_error(error, AT_ERROR_CONFLICT, "host port %s is published by VDC %s already",
@@ -147,43 +152,121 @@ static JsonObject *port_before(const at_vdc *vdc, const char *ws, const struct a
     return NULL;
 }
 
+static GMutex ports_lock; /* guards choosing host ports until they are recorded */
+
+void at_vdc_ports_lock(void)
+{
+    g_mutex_lock(&ports_lock);
+}
+
+void at_vdc_ports_unlock(void)
+{
+    g_mutex_unlock(&ports_lock);
+}
+
+/* Host ports that the VDC holds already: nothing has to be free for them. */
+static GHashTable *own_ports(const at_vdc *vdc)
+{
+    GHashTable *own = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    for (unsigned i = 0; i < json_array_get_length(vdc->ports); i++) {
+        JsonObject *o = json_array_get_object_element(vdc->ports, i);
+        g_hash_table_add(
+            own, port_key(at_json_str(o, "protocol", "tcp"), (unsigned)at_json_int(o, "host", 0)));
+    }
+    return own;
+}
+
+struct assigning {
+    struct at_core *core;
+    at_vdc *vdc;
+    GHashTable *held, *own, *taken; /* "tcp/18000"; taken: given out by this call */
+    JsonArray *ports;
+    unsigned next;
+};
+
+static void give(struct assigning *a, const struct at_def_workstation *ws,
+                 const struct at_def_port *p, unsigned host)
+{
+    const struct at_def_nic *nic = ws->nics->pdata[0];
+    JsonObject *o = json_object_new();
+    g_hash_table_add(a->taken, port_key(p->protocol, host));
+    json_object_set_int_member(o, "host", host);
+    json_object_set_int_member(o, "wanted", p->host);
+    json_object_set_int_member(o, "guest", p->guest);
+    json_object_set_string_member(o, "protocol", p->protocol);
+    json_object_set_string_member(o, "workstation", ws->name);
+    json_object_set_string_member(o, "address", nic->address);
+    json_array_add_object_element(a->ports, o);
+}
+
+static bool usable(struct assigning *a, const char *protocol, unsigned port, GError **error)
+{
+    g_autofree char *key = port_key(protocol, port);
+    if (g_hash_table_contains(a->taken, key))
+        return at_error(error, AT_ERROR_CONFLICT, "host port %s is published twice", key);
+    return g_hash_table_contains(a->own, key) || port_free(a->core, a->held, protocol, port, error);
+}
+
+/* The port that is wanted, or that it had; @ret_open: none of both, another one is to be found. */
+static bool give_wanted(struct assigning *a, const struct at_def_workstation *ws,
+                        const struct at_def_port *p, bool reassign, bool *ret_open, GError **error)
+{
+    JsonObject *before = port_before(a->vdc, ws->name, p);
+    unsigned host = before ? (unsigned)at_json_int(before, "host", 0) : p->host;
+    *ret_open = !usable(a, p->protocol, host, reassign ? NULL : error);
+    if (!*ret_open)
+        give(a, ws, p, host);
+    return !*ret_open || reassign;
+}
+
+static bool give_another(struct assigning *a, const struct at_def_workstation *ws,
+                         const struct at_def_port *p, GError **error)
+{
+    while (a->next <= PORT_LAST && !usable(a, p->protocol, a->next, NULL))
+        a->next++;
+    if (a->next > PORT_LAST)
+        return at_error(error, AT_ERROR_NO_SPACE, "no host port from %d to %d is free", PORT_FIRST,
+                        PORT_LAST);
+    give(a, ws, p, a->next++);
+    return true;
+}
+
+static bool assign(struct assigning *a, bool reassign, GError **error)
+{
+    g_autoptr(GPtrArray) open = g_ptr_array_new(); /* workstation, port, workstation, port, ... */
+    for (unsigned i = 0; i < a->vdc->def->workstations->len; i++) {
+        struct at_def_workstation *ws = a->vdc->def->workstations->pdata[i];
+        if (ws->publish->len && !ws->nics->len)
+            return at_error(error, AT_ERROR_INVALID,
+                            "workstation %s publishes a port but has no NIC", ws->name);
+        for (unsigned k = 0; k < ws->publish->len; k++) {
+            bool is_open = false;
+            if (!give_wanted(a, ws, ws->publish->pdata[k], reassign, &is_open, error))
+                return false;
+            if (is_open) {
+                g_ptr_array_add(open, ws);
+                g_ptr_array_add(open, ws->publish->pdata[k]);
+            }
+        }
+    }
+    for (unsigned i = 0; i < open->len; i += 2) {
+        if (!give_another(a, open->pdata[i], open->pdata[i + 1], error))
+            return false;
+    }
+    return true;
+}
+
 bool at_vdc_assign_ports(struct at_core *core, at_vdc *vdc, bool reassign, GError **error)
 {
     g_autoptr(GHashTable) held = held_ports(core, vdc->id, error);
     if (!held)
         return false;
+    g_autoptr(GHashTable) own = own_ports(vdc);
+    g_autoptr(GHashTable) taken = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     g_autoptr(JsonArray) ports = json_array_new();
-    unsigned next = PORT_FIRST;
-    for (unsigned i = 0; i < vdc->def->workstations->len; i++) {
-        const struct at_def_workstation *ws = vdc->def->workstations->pdata[i];
-        for (unsigned k = 0; k < ws->publish->len; k++) {
-            const struct at_def_port *p = ws->publish->pdata[k];
-            const struct at_def_nic *nic = ws->nics->len ? ws->nics->pdata[0] : NULL;
-            if (!nic)
-                return at_error(error, AT_ERROR_INVALID,
-                                "workstation %s publishes a port but has no NIC", ws->name);
-            JsonObject *before = port_before(vdc, ws->name, p);
-            unsigned host = before ? (unsigned)at_json_int(before, "host", 0) : p->host;
-            if (!before && !port_free(core, held, p->protocol, host, reassign ? NULL : error)) {
-                if (!reassign)
-                    return false;
-                while (next <= PORT_LAST && !port_free(core, held, p->protocol, next, NULL))
-                    next++;
-                if (next > PORT_LAST)
-                    return at_error(error, AT_ERROR_NO_SPACE, "no host port from %d to %d is free",
-                                    PORT_FIRST, PORT_LAST);
-                host = next++;
-            }
-            JsonObject *o = json_object_new();
-            json_object_set_int_member(o, "host", host);
-            json_object_set_int_member(o, "wanted", p->host);
-            json_object_set_int_member(o, "guest", p->guest);
-            json_object_set_string_member(o, "protocol", p->protocol);
-            json_object_set_string_member(o, "workstation", ws->name);
-            json_object_set_string_member(o, "address", nic->address);
-            json_array_add_object_element(ports, o);
-        }
-    }
+    struct assigning a = {core, vdc, held, own, taken, ports, PORT_FIRST};
+    if (!assign(&a, reassign, error))
+        return false;
     json_array_unref(vdc->ports);
     vdc->ports = g_steal_pointer(&ports);
     return true;

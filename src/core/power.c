@@ -193,6 +193,14 @@ bool at_power_on_all(struct at_core *core, const at_vdc *vdc, GError **error)
     return ok;
 }
 
+static bool set_want(at_mach *mach, void *user)
+{
+    const bool *want = user;
+    bool differs = mach->want_running != *want;
+    mach->want_running = *want;
+    return differs;
+}
+
 bool at_want_running(struct at_core *core, const char *vdc_id, const char *const *workstations,
                      bool want, GError **error)
 {
@@ -205,12 +213,9 @@ bool at_want_running(struct at_core *core, const char *vdc_id, const char *const
                             workstations[i]);
     }
     for (unsigned i = 0; i < machines->len; i++) {
-        at_mach *m = machines->pdata[i];
-        if ((workstations && !g_strv_contains(workstations, m->workstation)) ||
-            m->want_running == want)
-            continue;
-        m->want_running = want;
-        if (!at_mach_save(core->catalog, m, error))
+        const at_mach *m = machines->pdata[i];
+        if ((!workstations || g_strv_contains(workstations, m->workstation)) &&
+            !at_mach_update(core->catalog, m->id, set_want, &want, error))
             return false;
     }
     return true;

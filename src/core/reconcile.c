@@ -48,12 +48,12 @@ static bool known_gen(const at_mach *m, unsigned disk, unsigned gen)
     return false;
 }
 
-/* Frozen files that were sealed, but whose removal a crash prevented. */
-static void remove_sealed_files(struct at_core *core, const at_mach *listed)
+/* Above all frozen files that were sealed, but whose removal a crash prevented. */
+void at_machine_sweep(struct at_core *core, const char *id)
 {
-    at_machine_lock(core, listed->id);
-    g_autoptr(at_mach) m = at_mach_load(core->catalog, listed->id, NULL);
-    g_autofree char *path = at_core_machine_dir(core, listed->id);
+    at_machine_lock(core, id);
+    g_autoptr(at_mach) m = at_mach_load(core->catalog, id, NULL);
+    g_autofree char *path = at_core_machine_dir(core, id);
     DIR *dir = m ? opendir(path) : NULL;
     for (struct dirent *e; dir && (e = readdir(dir));) {
         unsigned disk, gen;
@@ -66,7 +66,7 @@ static void remove_sealed_files(struct at_core *core, const at_mach *listed)
         closedir(dir);
     if (m)
         at_machine_pin(core, m, NULL);
-    at_machine_unlock(core, listed->id);
+    at_machine_unlock(core, id);
 }
 
 static bool reconcile_machines(struct at_job *job, GError **error)
@@ -77,7 +77,7 @@ static bool reconcile_machines(struct at_job *job, GError **error)
     for (unsigned i = 0; machines && i < machines->len; i++) {
         const at_mach *m = machines->pdata[i];
         if (!at_job_scope_held(core, m->vdc, NULL))
-            remove_sealed_files(core, m);
+            at_machine_sweep(core, m->id);
     }
     DIR *dir = machines ? opendir(root) : NULL;
     for (struct dirent *e; dir && (e = readdir(dir));) {

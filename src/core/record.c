@@ -294,3 +294,21 @@ GPtrArray *at_mach_load_all(struct at_catalog *catalog, const char *vdc_id, GErr
 
 DEFINE_RECORD(at_vdc, vdc_key(r->name), vdc_to_json)
 DEFINE_RECORD(at_mach, mach_key(r->id), mach_to_json)
+
+bool at_mach_update(struct at_catalog *catalog, const char *id, at_mach_change change, void *user,
+                    GError **error)
+{
+    enum { TRIES = 100 };
+    for (unsigned tries = 1;; tries++) {
+        g_autoptr(GError) local = NULL;
+        g_autoptr(at_mach) mach = at_mach_load(catalog, id, error);
+        if (!mach)
+            return false;
+        if (!change(mach, user) || at_mach_save(catalog, mach, &local))
+            return true;
+        if (!g_error_matches(local, AT_ERROR, AT_ERROR_CONFLICT) || tries == TRIES) {
+            g_propagate_error(error, g_steal_pointer(&local));
+            return false;
+        }
+    }
+}

@@ -105,4 +105,9 @@ void at_snap_delete(struct at_txn *txn, const at_snap *snap);
 /* One record in a transaction of its own; updates its revision. */
 bool at_vdc_save(struct at_catalog *catalog, at_vdc *vdc, GError **error);
 bool at_mach_save(struct at_catalog *catalog, at_mach *mach, GError **error);
+/* Loads the machine, has @change change it, and saves it; again when somebody else came in between.
+ * @change gives false when there is nothing to save. */
+typedef bool (*at_mach_change)(at_mach *mach, void *user);
+bool at_mach_update(struct at_catalog *catalog, const char *id, at_mach_change change, void *user,
+                    GError **error);
 bool at_snap_save(struct at_catalog *catalog, at_snap *snap, GError **error);

@@ -9,12 +9,15 @@
 #include "base/fault.h"
 #include "base/json.h"
 #include "core/steps.h"
+#include "core/supervisor.h"
 #include "core/vdc.h"
 
 static const char *arg(struct at_job *job, const char *name)
 {
     return at_json_str(at_job_args(job), name, NULL);
 }
+
+enum { COMMIT_TRIES = 100 };
 
 static bool restore_source(struct at_job *job, GError **error)
 {
@@ -64,35 +67,6 @@ static bool take_definition(at_vdc *vdc, const at_snap *snap, GError **error)
     return true;
 }
 
-static bool pending_exists(struct at_core *core, const at_vdc *vdc, GError **error)
-{
-    g_autoptr(GPtrArray) pending = at_vdc_machines(core, vdc->id, "pending", error);
-    return pending && pending->len > 0;
-}
-
-static bool restore_make(struct at_job *job, GError **error)
-{
-    struct at_core *core = at_job_core(job);
-    g_autoptr(at_vdc) vdc = NULL;
-    g_autoptr(at_snap) snap = NULL;
-    if (!load(job, &vdc, &snap, error) || !take_definition(vdc, snap, error))
-        return false;
-    if (!pending_exists(core, vdc, NULL)) {
-        struct at_identity identity = {.snap = snap};
-        g_autoptr(GPtrArray) machines =
-            at_instantiate(core, vdc, NULL, at_json_obj(at_job_args(job), "ids"), "pending",
-                           &identity, at_origin_snapshot, snap, error);
-        if (!machines || !at_machines_record(core, NULL, machines, error))
-            return false;
-    }
-    g_autoptr(GPtrArray) machines = at_vdc_machines(core, vdc->id, "pending", error);
-    for (unsigned i = 0; machines && i < machines->len; i++) {
-        if (!at_machine_make_files(core, vdc, machines->pdata[i], error))
-            return false;
-    }
-    return machines != NULL;
-}
-
 static bool restore_unmake(struct at_job *job, GError **error)
 {
     struct at_core *core = at_job_core(job);
@@ -102,6 +76,28 @@ static bool restore_unmake(struct at_job *job, GError **error)
             return false;
     }
     return machines != NULL;
+}
+
+/* What an earlier restore left pending is not ours. This step is never run twice by one job. */
+static bool restore_make(struct at_job *job, GError **error)
+{
+    struct at_core *core = at_job_core(job);
+    g_autoptr(at_vdc) vdc = NULL;
+    g_autoptr(at_snap) snap = NULL;
+    if (!restore_unmake(job, error) || !load(job, &vdc, &snap, error) ||
+        !take_definition(vdc, snap, error))
+        return false;
+    struct at_identity identity = {.snap = snap};
+    g_autoptr(GPtrArray) machines =
+        at_instantiate(core, vdc, NULL, at_json_obj(at_job_args(job), "ids"), "pending", &identity,
+                       at_origin_snapshot, snap, error);
+    if (!machines || !at_machines_record(core, NULL, machines, NULL, error))
+        return false;
+    for (unsigned i = 0; i < machines->len; i++) {
+        if (!at_machine_make_files(core, vdc, machines->pdata[i], error))
+            return false;
+    }
+    return true;
 }
 
 struct off {
@@ -141,7 +137,8 @@ static bool power_off_all(struct at_core *core, const GPtrArray *machines, GErro
     return ok;
 }
 
-static bool restore_switch(struct at_job *job, GError **error)
+/* The machines trade places in one transaction; nothing else may change their disks meanwhile. */
+static bool commit_switch(struct at_job *job, GError **error)
 {
     struct at_core *core = at_job_core(job);
     g_autoptr(at_vdc) vdc = NULL;
@@ -150,13 +147,19 @@ static bool restore_switch(struct at_job *job, GError **error)
         return false;
     g_autoptr(GPtrArray) fresh = at_vdc_machines(core, vdc->id, "pending", error);
     g_autoptr(GPtrArray) old = at_vdc_machines(core, vdc->id, "active", error);
-    if (!fresh || !old)
-        return false;
-    if (fresh->len == 0) /* an earlier run of this step committed */
-        return true;
-    if (!power_off_all(core, old, error) || !at_fault_point("restore.switch", error))
+    if (!fresh || !old || !take_definition(vdc, snap, error) ||
+        !at_vdc_assign_ports(core, vdc, true, error))
         return false;
     struct at_txn *txn = at_txn_new(core->catalog);
+    for (unsigned i = 0; i < fresh->len; i++) {
+        at_mach *m = fresh->pdata[i];
+        const at_mach *before = at_machines_find(old, m->workstation);
+        g_free(m->state);
+        m->state = g_strdup("active");
+        m->want_running = vdc->want_running || (before && before->want_running);
+        m->restarts = before ? before->restarts : 0;
+        at_mach_put(txn, m);
+    }
     for (unsigned i = 0; i < old->len; i++) {
         at_mach *m = old->pdata[i];
         g_free(m->state);
@@ -164,23 +167,52 @@ static bool restore_switch(struct at_job *job, GError **error)
         m->want_running = false;
         at_mach_put(txn, m);
     }
-    for (unsigned i = 0; i < fresh->len; i++) {
-        at_mach *m = fresh->pdata[i];
-        at_mach *before = at_machines_find(old, m->workstation);
-        g_free(m->state);
-        m->state = g_strdup("active");
-        m->want_running = vdc->want_running;
-        m->restarts = before ? before->restarts : 0;
-        at_mach_put(txn, m);
-    }
     g_free(vdc->undo);
     vdc->undo = g_strdup(arg(job, "safety"));
-    if (!take_definition(vdc, snap, error) || !at_vdc_assign_ports(core, vdc, true, error)) {
-        at_txn_free(txn);
-        return false;
-    }
     at_vdc_put(txn, vdc);
     return at_txn_commit(txn, NULL, error);
+}
+
+static bool commit_switch_locked(struct at_job *job, const GPtrArray *old, GError **error)
+{
+    struct at_core *core = at_job_core(job);
+    bool ok = false;
+    at_vdc_ports_lock();
+    for (unsigned i = 0; i < old->len; i++) /* listed in the order of ids */
+        at_machine_lock(core, ((at_mach *)old->pdata[i])->id);
+    for (unsigned tries = 1; !ok; tries++) {
+        g_autoptr(GError) local = NULL;
+        ok = commit_switch(job, &local);
+        if (!ok &&
+            (!g_error_matches(local, AT_ERROR, AT_ERROR_CONFLICT) || tries == COMMIT_TRIES)) {
+            g_propagate_error(error, g_steal_pointer(&local));
+            break;
+        }
+    }
+    for (unsigned i = 0; i < old->len; i++)
+        at_machine_unlock(core, ((at_mach *)old->pdata[i])->id);
+    at_vdc_ports_unlock();
+    return ok;
+}
+
+static bool restore_switch(struct at_job *job, GError **error)
+{
+    struct at_core *core = at_job_core(job);
+    const char *id = arg(job, "id");
+    g_autoptr(GPtrArray) fresh = at_vdc_machines(core, id, "pending", error);
+    g_autoptr(GPtrArray) old = fresh ? at_vdc_machines(core, id, "active", error) : NULL;
+    if (!old)
+        return false;
+    if (fresh->len == 0) /* an earlier run of this step committed */
+        return true;
+    if (power_off_all(core, old, error) && at_fault_point("restore.switch", error) &&
+        commit_switch_locked(job, old, error))
+        return true;
+    /* The team goes on as it was. */
+    g_autoptr(GError) local = NULL;
+    if (!core->closing && (!at_step_power_on(job, &local) || !restore_unmake(job, &local)))
+        at_core_log("VDC %s: after the failed restore: %s", arg(job, "vdc"), local->message);
+    return false;
 }
 
 static bool restore_power_on(struct at_job *job, GError **error)
@@ -195,8 +227,21 @@ static bool restore_power_on(struct at_job *job, GError **error)
 static bool restore_seal(struct at_job *job, GError **error)
 {
     struct at_core *core = at_job_core(job);
-    return at_seal_snapshot(job, arg(job, "id"), arg(job, "safety"), error) &&
-           at_seal_cleanup(core, arg(job, "id"), error);
+    const char *id = arg(job, "id");
+    g_autoptr(GError) local = NULL;
+    bool ok = at_seal_snapshot(job, id, arg(job, "safety"), &local);
+    g_autoptr(at_snap) safety = at_snap_load(core->catalog, id, arg(job, "safety"), NULL);
+    if (!ok && safety) {
+        g_propagate_error(error, g_steal_pointer(&local));
+        return false;
+    }
+    if (!safety)
+        at_job_note(job, "the safety snapshot was deleted before it was sealed");
+    if (!at_seal_exclude(job, id, error))
+        return false;
+    ok = at_seal_cleanup(core, id, error);
+    at_seal_include(id);
+    return ok;
 }
 
 static const struct at_job_step restore_steps[] = {

@@ -5,11 +5,14 @@
  * Order for one frozen generation: chunks and tree durable (vault) - root pinned - the running
  * machine rebased - catalog (machine and snapshots) - old pin removed - file removed. A crash
  * anywhere leaves the frozen file or the committed record; doing it again is harmless. */
+#include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "base/atomic-file.h"
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/fault.h"
 #include "base/json.h"
@@ -19,17 +22,87 @@
 #include "qemu/disk-reader.h"
 #include "vault/tree.h"
 
-static GMutex seal_lock; /* guards: one overlay is sealed at a time, it uses all cores by itself */
+enum { RETRY_MS = 2000, COMMIT_TRIES = 100 };
+static const uint64_t check_space_every = 16 << 20;
+
+/* ---- turns ---- */
+
+/* One VDC is sealed by one job at a time, and one overlay is read at a time, since that uses all
+ * cores by itself. */
+static GMutex turns_lock; /* guards turns */
+static GCond turns_changed;
+static GHashTable *turns; /* VDC ids, and "" for the reading */
+
+static bool turn_take(const char *what, GCancellable *cancellable, GError **error)
+{
+    bool ok = true;
+    g_mutex_lock(&turns_lock);
+    if (!turns)
+        turns = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    while (ok && g_hash_table_contains(turns, what)) {
+        g_cond_wait_until(&turns_changed, &turns_lock, at_deadline_ms(200));
+        ok = !g_cancellable_is_cancelled(cancellable) ||
+             at_error(error, AT_ERROR_CANCELLED, "cancelled while another seal was under way");
+    }
+    if (ok)
+        g_hash_table_add(turns, g_strdup(what));
+    g_mutex_unlock(&turns_lock);
+    return ok;
+}
+
+static void turn_give(const char *what)
+{
+    g_mutex_lock(&turns_lock);
+    g_hash_table_remove(turns, what);
+    g_cond_broadcast(&turns_changed);
+    g_mutex_unlock(&turns_lock);
+}
+
+bool at_seal_exclude(struct at_job *job, const char *vdc_id, GError **error)
+{
+    return turn_take(vdc_id, at_job_cancellable(job), error);
+}
+
+void at_seal_include(const char *vdc_id)
+{
+    turn_give(vdc_id);
+}
+
+/* ---- reading ---- */
 
 struct reading {
     struct at_job *job;
     struct at_tree_writer *writer;
-    uint64_t done, total;
+    uint64_t done, total, checked;
 };
+
+/* Guests come first: what is left of a nearly full file system is theirs. */
+static bool room_for_guests(struct at_core *core, GError **error)
+{
+    struct statvfs fs;
+    if (statvfs(core->state_dir, &fs) != 0)
+        return at_error_errno(error, errno, "look at the space of %s", core->state_dir);
+    uint64_t total = (uint64_t)fs.f_blocks * fs.f_frsize,
+             have = (uint64_t)fs.f_bavail * fs.f_frsize;
+    uint64_t keep = CLAMP(total / 20, 32ull << 20, 1ull << 30);
+    if (have >= keep)
+        return true;
+    g_autofree char *h = at_size_format(have & ~((1ull << 20) - 1));
+    g_autofree char *k = at_size_format(keep & ~((1ull << 20) - 1));
+    return at_error(error, AT_ERROR_NO_SPACE,
+                    "%s are free on the file system of %s, and %s are kept for the running guests; "
+                    "delete snapshots or clones and run: atoll vault gc, or grow it",
+                    h, core->state_dir, k);
+}
 
 static bool take_extent(uint64_t offset, uint64_t len, const void *data, void *user, GError **error)
 {
     struct reading *r = user;
+    if (r->done >= r->checked) {
+        r->checked = r->done + check_space_every;
+        if (!room_for_guests(at_job_core(r->job), error))
+            return false;
+    }
     bool ok = data ? at_tree_writer_data(r->writer, offset, data, len, error)
                    : at_tree_writer_zero(r->writer, offset, len, error);
     if (data)
@@ -56,6 +129,7 @@ static bool compute_root(struct at_job *job, struct at_vault_session *session, c
     r.writer = at_tree_writer_new(session, disk->base ? &base : NULL, disk->size, error);
     if (!r.writer)
         return false;
+    at_job_waits_no_more(job);
     bool ok = at_disk_read_overlay(path, take_extent, &r, at_job_cancellable(job), NULL, error) &&
               at_fault_point("seal.read", error) &&
               at_tree_writer_finish(r.writer, ret_root, ret_stats, error);
@@ -89,15 +163,75 @@ static bool rebase(struct at_core *core, const at_mach *mach, const struct at_di
     return ok;
 }
 
-static bool commit(struct at_core *core, at_mach *mach, struct at_disk *disk, unsigned gen,
-                   const char *root, const struct at_tree_stats *stats, GError **error)
+/* ---- recording ---- */
+
+struct sealed {
+    const char *machine;
+    unsigned index, gen;
+    const char *old_base; /* NULL: zeros */
+    const struct at_digest *root;
+    char hex[AT_DIGEST_HEX + 1];
+    const struct at_tree_stats *stats;
+};
+
+static bool waits_for(const struct at_snap_disk *d, const struct sealed *what)
 {
-    g_autoptr(GPtrArray) snaps = at_snap_load_all(core->catalog, mach->vdc_id, error);
+    return !d->root && g_strcmp0(d->machine, what->machine) == 0 && d->index == what->index &&
+           d->upto >= what->gen;
+}
+
+/* The machine and its disk, when the disk still is as it was before it was sealed. */
+static at_mach *load_unchanged(struct at_core *core, const struct sealed *what,
+                               struct at_disk **ret_disk, GError **error)
+{
+    g_autoptr(at_mach) mach = at_mach_load(core->catalog, what->machine, error);
+    if (!mach)
+        return NULL;
+    *ret_disk = NULL;
+    for (unsigned i = 0; i < mach->disks->len; i++) {
+        struct at_disk *d = mach->disks->pdata[i];
+        if (d->index == what->index && d->gens->len > 0 &&
+            g_array_index(d->gens, unsigned, 0) == what->gen &&
+            g_strcmp0(d->base, what->old_base) == 0)
+            *ret_disk = d;
+    }
+    if (!*ret_disk) {
+        at_error(error, AT_ERROR_CONFLICT, "its overlays changed while it was sealed");
+        return NULL;
+    }
+    return g_steal_pointer(&mach);
+}
+
+/* Until it has its manifest, a snapshot keeps the roots of its disks by itself: the machine goes on
+ * to newer ones. Named below the snapshot's own root, so that they go with it. */
+static bool pin_for_snapshots(struct at_core *core, const struct sealed *what, const char *vdc_id,
+                              GError **error)
+{
+    g_autoptr(GPtrArray) snaps = at_snap_load_all(core->catalog, vdc_id, error);
+    for (unsigned i = 0; snaps && i < snaps->len; i++) {
+        const at_snap *s = snaps->pdata[i];
+        for (unsigned k = 0; k < s->disks->len; k++) {
+            const struct at_snap_disk *d = s->disks->pdata[k];
+            g_autofree char *name =
+                g_strdup_printf("snapshot/%s/%s/disk/%u", s->vdc_id, s->name, k);
+            if (waits_for(d, what) && d->upto == what->gen &&
+                !at_vault_root_set(core->vault, name, AT_ROOT_TREE, what->root, error))
+                return false;
+        }
+    }
+    return snaps != NULL;
+}
+
+static bool commit_once(struct at_core *core, const struct sealed *what, GError **error)
+{
+    struct at_disk *disk = NULL;
+    g_autoptr(at_mach) mach = load_unchanged(core, what, &disk, error);
+    g_autoptr(GPtrArray) snaps = mach ? at_snap_load_all(core->catalog, mach->vdc_id, error) : NULL;
     if (!snaps)
         return false;
     struct at_txn *txn = at_txn_new(core->catalog);
     g_free(disk->base);
-    disk->base = g_strdup(root);
+    disk->base = g_strdup(what->hex);
     g_array_remove_index(disk->gens, 0);
     at_mach_put(txn, mach);
     for (unsigned i = 0; i < snaps->len; i++) {
@@ -105,14 +239,13 @@ static bool commit(struct at_core *core, at_mach *mach, struct at_disk *disk, un
         bool touched = false;
         for (unsigned k = 0; k < s->disks->len; k++) {
             struct at_snap_disk *d = s->disks->pdata[k];
-            if (d->root || g_strcmp0(d->machine, mach->id) != 0 || d->index != disk->index ||
-                d->upto < gen)
+            if (!waits_for(d, what))
                 continue;
-            s->stored_bytes += stats->stored_bytes;
-            s->changed_bytes += stats->changed_bytes;
+            s->stored_bytes += what->stats->stored_bytes;
+            s->changed_bytes += what->stats->changed_bytes;
             touched = true;
-            if (d->upto == gen) {
-                d->root = g_strdup(root);
+            if (d->upto == what->gen) {
+                d->root = g_strdup(what->hex);
                 g_clear_pointer(&d->machine, g_free);
             }
         }
@@ -122,44 +255,48 @@ static bool commit(struct at_core *core, at_mach *mach, struct at_disk *disk, un
     return at_txn_commit(txn, NULL, error);
 }
 
-static bool pin_extra(struct at_core *core, const at_mach *mach, const struct at_disk *disk,
-                      const struct at_digest *root, GError **error)
+/* Others change these records too (whether it wants to run, how often it restarted): then it is
+ * done again on what they wrote. */
+static bool commit(struct at_core *core, const struct sealed *what, GError **error)
 {
-    char hex[AT_DIGEST_HEX + 1];
-    at_digest_to_hex(root, hex);
-    g_autofree char *name = g_strdup_printf("live/%s/%u/%s", mach->id, disk->index, hex);
-    return at_vault_root_set(core->vault, name, AT_ROOT_TREE, root, error);
+    for (unsigned tries = 1;; tries++) {
+        g_autoptr(GError) local = NULL;
+        if (commit_once(core, what, &local))
+            return true;
+        if (!g_error_matches(local, AT_ERROR, AT_ERROR_CONFLICT) || tries == COMMIT_TRIES) {
+            g_propagate_error(error, g_steal_pointer(&local));
+            return false;
+        }
+    }
+}
+
+static bool pin_extra(struct at_core *core, const struct sealed *what, GError **error)
+{
+    g_autofree char *name = g_strdup_printf("live/%s/%u/%s", what->machine, what->index, what->hex);
+    return at_vault_root_set(core->vault, name, AT_ROOT_TREE, what->root, error);
 }
 
 /* Under the machine's lock: makes the sealed root the base and drops the frozen file. Generations
  * that came on top meanwhile do not matter: only the oldest is replaced. */
-static bool replace(struct at_job *job, const char *machine_id, unsigned index, unsigned gen,
-                    const char *old_base, const struct at_digest *root,
-                    const struct at_tree_stats *stats, GError **error)
+static bool replace(struct at_core *core, const struct sealed *what, GError **error)
 {
-    struct at_core *core = at_job_core(job);
-    char hex[AT_DIGEST_HEX + 1];
-    at_digest_to_hex(root, hex);
-    g_autoptr(at_mach) mach = at_mach_load(core->catalog, machine_id, error);
+    struct at_disk *disk = NULL;
+    g_autoptr(at_mach) mach = load_unchanged(core, what, &disk, error);
     if (!mach)
         return false;
-    struct at_disk *disk = NULL;
-    for (unsigned i = 0; i < mach->disks->len; i++) {
-        if (((struct at_disk *)mach->disks->pdata[i])->index == index)
-            disk = mach->disks->pdata[i];
-    }
-    if (!disk || disk->gens->len < 1 || g_array_index(disk->gens, unsigned, 0) != gen ||
-        g_strcmp0(disk->base, old_base) != 0)
-        return at_error(error, AT_ERROR_CONFLICT, "its overlays changed while it was sealed");
     bool retired = g_str_equal(mach->state, "retired");
     g_autofree char *dir = at_core_machine_dir(core, mach->id);
-    if (!at_fault_point("seal.rebase", error) ||
-        (!retired && disk->gens->len > 1 && !rebase(core, mach, disk, gen, hex, error)) ||
-        !at_fault_point("seal.commit", error) ||
-        !commit(core, mach, disk, gen, hex, stats, error) || !at_fault_point("seal.unpin", error) ||
-        !at_machine_pin(core, mach, error) || !at_fault_point("seal.unlink", error))
+    if (!at_fault_point("seal.pin", error) || !pin_extra(core, what, error) ||
+        !pin_for_snapshots(core, what, mach->vdc_id, error) ||
+        !at_fault_point("seal.rebase", error) ||
+        (!retired && disk->gens->len > 1 &&
+         !rebase(core, mach, disk, what->gen, what->hex, error)) ||
+        !at_fault_point("seal.commit", error) || !commit(core, what, error) ||
+        !at_fault_point("seal.unpin", error))
         return false;
-    return at_block_overlay_remove(dir, index, gen, error);
+    g_autoptr(at_mach) now = at_mach_load(core->catalog, what->machine, error);
+    return now && at_machine_pin(core, now, error) && at_fault_point("seal.unlink", error) &&
+           at_block_overlay_remove(dir, what->index, what->gen, error);
 }
 
 /* Seals the oldest frozen generation of one disk; @ret_more: there was one up to @upto. */
@@ -187,11 +324,16 @@ static bool seal_one(struct at_job *job, const char *machine_id, unsigned index,
     struct at_vault_session *session = at_vault_session_begin(core->vault, error);
     if (!session)
         return false;
-    bool ok = compute_root(job, session, path, disk, &root, &stats, error) &&
-              at_fault_point("seal.pin", error) && pin_extra(core, mach, disk, &root, error);
+    bool ok = turn_take("", at_job_cancellable(job), error);
     if (ok) {
+        ok = compute_root(job, session, path, disk, &root, &stats, error);
+        turn_give("");
+    }
+    if (ok) {
+        struct sealed what = {machine_id, index, gen, disk->base, &root, "", &stats};
+        at_digest_to_hex(&root, what.hex);
         at_machine_lock(core, machine_id);
-        ok = replace(job, machine_id, index, gen, disk->base, &root, &stats, error);
+        ok = replace(core, &what, error);
         at_machine_unlock(core, machine_id);
     }
     at_vault_session_end(session);
@@ -253,7 +395,8 @@ static bool make_manifest(struct at_core *core, at_snap *snap, GError **error)
     snap->state = g_strdup("sealed");
     g_free(snap->digest);
     snap->digest = at_digest_dup_hex(&digest);
-    return at_snap_save(core->catalog, snap, error);
+    g_autofree char *pins = g_strconcat(name, "/", NULL);
+    return at_snap_save(core->catalog, snap, error) && at_vault_roots_remove(core, pins, error);
 }
 
 static bool seal_disks(struct at_job *job, const at_snap *snap, GError **error)
@@ -269,29 +412,71 @@ static bool seal_disks(struct at_job *job, const at_snap *snap, GError **error)
     return true;
 }
 
+static bool seal_snapshot(struct at_job *job, const char *vdc_id, const char *name, GError **error)
+{
+    struct at_core *core = at_job_core(job);
+    g_autoptr(at_snap) before = at_snap_load(core->catalog, vdc_id, name, error);
+    if (!before)
+        return false;
+    if (before->digest)
+        return true;
+    if (!seal_disks(job, before, error))
+        return false;
+    g_autoptr(at_snap) after = at_snap_load(core->catalog, vdc_id, name, error);
+    for (unsigned i = 0; after && i < after->disks->len; i++) {
+        const struct at_snap_disk *d = after->disks->pdata[i];
+        if (!d->root && d->machine)
+            return at_error(error, AT_ERROR_CORRUPT, "disk %s of workstation %s has no content",
+                            d->name, d->workstation);
+    }
+    return after && make_manifest(core, after, error);
+}
+
 bool at_seal_snapshot(struct at_job *job, const char *vdc_id, const char *name, GError **error)
 {
     struct at_core *core = at_job_core(job);
-    g_mutex_lock(&seal_lock);
-    g_autoptr(at_snap) before = at_snap_load(core->catalog, vdc_id, name, error);
-    bool ok = before != NULL;
-    if (ok && !before->digest) {
-        ok = seal_disks(job, before, error);
-        g_autoptr(at_snap) after = ok ? at_snap_load(core->catalog, vdc_id, name, error) : NULL;
-        for (unsigned i = 0; after && ok && i < after->disks->len; i++) {
-            if (!((struct at_snap_disk *)after->disks->pdata[i])->root &&
-                ((struct at_snap_disk *)after->disks->pdata[i])->machine)
-                ok =
-                    at_error(error, AT_ERROR_CORRUPT, "a disk of snapshot %s has no content", name);
+    g_autoptr(at_snap) snap = at_snap_load(core->catalog, vdc_id, name, error);
+    if (!snap)
+        return false;
+    while (!snap->digest) {
+        g_autoptr(GError) local = NULL;
+        bool ok = turn_take(vdc_id, at_job_cancellable(job), &local);
+        if (ok) {
+            ok = seal_snapshot(job, vdc_id, name, &local);
+            turn_give(vdc_id);
         }
-        ok = ok && after && make_manifest(core, after, error);
+        if (ok)
+            break;
+        bool passes = g_error_matches(local, AT_ERROR, AT_ERROR_NO_SPACE);
+        if (!passes || !at_job_wait(job, RETRY_MS, local->message, error)) {
+            if (!passes)
+                g_propagate_error(error, g_steal_pointer(&local));
+            g_prefix_error(error, "snapshot %s: ", name);
+            return false;
+        }
     }
-    g_mutex_unlock(&seal_lock);
-    if (!ok)
-        g_prefix_error(error, "snapshot %s: ", name);
+    at_job_waits_no_more(job);
+    return true;
+}
+
+bool at_seal_machine(struct at_job *job, const char *machine_id, GError **error)
+{
+    struct at_core *core = at_job_core(job);
+    g_autoptr(at_mach) mach = at_mach_load(core->catalog, machine_id, error);
+    if (!mach || !turn_take(mach->vdc_id, at_job_cancellable(job), error))
+        return false;
+    bool ok = true;
+    for (unsigned i = 0; ok && i < mach->disks->len; i++) {
+        const struct at_disk *d = mach->disks->pdata[i];
+        bool more = d->gens->len > 1;
+        while (ok && more)
+            ok = seal_one(job, mach->id, d->index, at_disk_live(d) - 1, &more, error);
+    }
+    turn_give(mach->vdc_id);
     return ok;
 }
 
+/* Called within the VDC's turn, or from a step that nothing else on the VDC overlaps. */
 bool at_seal_cleanup(struct at_core *core, const char *vdc_id, GError **error)
 {
     g_autoptr(GPtrArray) retired = at_vdc_machines(core, vdc_id, "retired", error);

@@ -38,13 +38,18 @@ static bool create_record(struct at_job *job, GError **error)
     vdc->ports = json_array_new();
     vdc->want_running = at_json_bool(args, "start", true);
     vdc->def = at_definition_parse(json_object_get_member(args, "definition"), NULL, error);
-    if (!vdc->def || !at_vdc_assign_ports(core, vdc, false, error))
-        return false;
     struct at_identity identity = {0};
     g_autoptr(GPtrArray) machines =
-        at_instantiate(core, vdc, NULL, at_json_obj(args, "ids"), "active", &identity,
-                       at_origin_image, core, error);
-    return machines && at_machines_record(core, vdc, machines, error);
+        vdc->def ? at_instantiate(core, vdc, NULL, at_json_obj(args, "ids"), "active", &identity,
+                                  at_origin_image, core, error)
+                 : NULL;
+    if (!machines)
+        return false;
+    at_vdc_ports_lock();
+    bool ok = at_vdc_assign_ports(core, vdc, false, error) &&
+              at_machines_record(core, vdc, machines, NULL, error);
+    at_vdc_ports_unlock();
+    return ok;
 }
 
 static bool remove_machines(struct at_core *core, JsonObject *ids, GError **error)
@@ -244,24 +249,30 @@ const struct at_job_kind at_job_vdc_restart = {"vdc-restart", restart_steps, 4, 
 
 /* ---- delete ---- */
 
-static bool delete_machines(struct at_job *job, GError **error)
+static bool delete_machines_now(struct at_core *core, const char *vdc_id, GError **error)
 {
-    struct at_core *core = at_job_core(job);
-    g_autoptr(GPtrArray) machines =
-        at_mach_load_all(core->catalog, at_json_str(at_job_args(job), "id", ""), error);
-    for (unsigned i = 0; machines && i < machines->len; i++) {
-        at_mach *m = machines->pdata[i];
-        if (m->want_running) { /* a crash in between must not start it again */
-            m->want_running = false;
-            if (!at_mach_save(core->catalog, m, error))
-                return false;
-        }
+    g_autoptr(GPtrArray) machines = at_mach_load_all(core->catalog, vdc_id, error);
+    /* A crash in between must not start one again. */
+    if (!machines || !at_want_running(core, vdc_id, NULL, false, error))
+        return false;
+    for (unsigned i = 0; i < machines->len; i++) {
+        const at_mach *m = machines->pdata[i];
         if (!at_machine_destroy(core, m->id, error)) {
             g_prefix_error(error, "workstation %s: ", m->workstation);
             return false;
         }
     }
-    return machines != NULL;
+    return true;
+}
+
+static bool delete_machines(struct at_job *job, GError **error)
+{
+    const char *id = at_json_str(at_job_args(job), "id", "");
+    if (!at_seal_exclude(job, id, error))
+        return false;
+    bool ok = delete_machines_now(at_job_core(job), id, error);
+    at_seal_include(id);
+    return ok;
 }
 
 static bool delete_records(struct at_job *job, GError **error)

@@ -51,11 +51,23 @@ struct at_disk *at_instantiate_disk(const at_vdc *vdc, const char *workstation, 
 /* New ids for all workstations of @vdc: {workstation: id}. */
 JsonObject *at_instantiate_ids(const at_vdc *vdc);
 
-/* Pins the content (vault roots first), then commits @vdc (may be NULL) and @machines in one
- * transaction, with free slots. */
-bool at_machines_record(struct at_core *core, at_vdc *vdc, GPtrArray *machines, GError **error);
-/* Pins what the machine's disks are based on and lets go what they are not any more. */
+/* Pins the content (vault roots first), then commits @vdc (may be NULL), the new @machines with
+ * free slots, and @changed (existing machines; may be NULL) in one transaction. */
+bool at_machines_record(struct at_core *core, at_vdc *vdc, GPtrArray *machines,
+                        const GPtrArray *changed, GError **error);
+/* Pins what the machine's disks are based on and lets go what they are not any more. Under the
+ * machine's lock, or while nobody else knows it. */
 bool at_machine_pin(struct at_core *core, const at_mach *mach, GError **error);
+/* Only the first half of it. */
+bool at_machine_pin_more(struct at_core *core, const at_mach *mach, GError **error);
+/* Removes the overlays of the machine's directory that its record does not name (left by a crash),
+ * and its pins that are not needed. Takes the machine's lock; failures are left for the next time.
+ */
+void at_machine_sweep(struct at_core *core, const char *id);
+/* Removes the vault's roots whose names begin with @prefix. */
+bool at_vault_roots_remove(struct at_core *core, const char *prefix, GError **error);
+/* At the start of the daemon: pins of machines that the catalog does not know. */
+bool at_machines_unpin_unknown(struct at_core *core, GError **error);
 
 /* Directory, empty overlays, seed: for a machine that has never run. */
 bool at_machine_make_files(struct at_core *core, const at_vdc *vdc, const at_mach *mach,
@@ -76,6 +88,10 @@ bool at_vdc_network_check(struct at_core *core, const at_vdc *vdc, GError **erro
 /* Fills vdc->ports from the definition; @reassign: a host port that is taken is replaced by a free
  * one (clones) instead of refused. Keeps what @vdc has already. */
 bool at_vdc_assign_ports(struct at_core *core, at_vdc *vdc, bool reassign, GError **error);
+/* Around assigning ports and the commit that records them, or two VDCs get the same one. Taken
+ * before any machine's lock. */
+void at_vdc_ports_lock(void);
+void at_vdc_ports_unlock(void);
 
 /* ---- power (power.c) ---- */
 /* Starts the machine when it does not run. */
@@ -102,13 +118,21 @@ bool at_machine_settle(struct at_core *core, const char *id, GError **error);
 
 /* ---- sealing (seal.c) ---- */
 /* Seals what the snapshot needs (its machines' frozen overlays up to its own), then makes its
- * manifest. Does nothing when it is sealed. */
+ * manifest. Does nothing when it is sealed. While the disk is full it waits (at_job_wait) and goes
+ * on when there is space. NOT_FOUND: the snapshot was deleted meanwhile. */
 bool at_seal_snapshot(struct at_job *job, const char *vdc_id, const char *name, GError **error);
+/* Seals every frozen overlay of the machine, also those that no snapshot waits for. */
+bool at_seal_machine(struct at_job *job, const char *machine_id, GError **error);
+/* No seal of the VDC is under way from the first to the second; blocks, also for long. */
+bool at_seal_exclude(struct at_job *job, const char *vdc_id, GError **error);
+void at_seal_include(const char *vdc_id);
+/* Starts a job for each snapshot that is captured and that no job seals. Main thread. */
+bool at_seal_what_is_left(struct at_core *core, GError **error);
 /* Removes the VDC's retired machines whose overlays no snapshot waits for. */
 bool at_seal_cleanup(struct at_core *core, const char *vdc_id, GError **error);
 
 extern const struct at_job_kind at_job_vdc_create, at_job_vdc_change, at_job_vdc_start,
     at_job_vdc_stop, at_job_vdc_restart, at_job_vdc_delete, at_job_snapshot_create,
-    at_job_snapshot_delete, at_job_snapshot_verify, at_job_clone, at_job_restore, at_job_vault_gc,
-    at_job_vault_verify, at_job_vault_reindex, at_job_reconcile, at_job_image_import,
-    at_job_image_build, at_job_image_export, at_job_image_delete;
+    at_job_snapshot_delete, at_job_snapshot_verify, at_job_snapshot_seal, at_job_clone,
+    at_job_restore, at_job_vault_gc, at_job_vault_verify, at_job_vault_reindex, at_job_reconcile,
+    at_job_image_import, at_job_image_build, at_job_image_export, at_job_image_delete;

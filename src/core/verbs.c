@@ -218,7 +218,7 @@ JsonNode *at_core_vdc_delete(struct at_core *core, const struct at_actor *actor,
 {
     g_autoptr(at_vdc) vdc = at_vdc_load(core->catalog, name, error);
     g_autoptr(GPtrArray) snaps = vdc ? at_snap_load_all(core->catalog, vdc->id, error) : NULL;
-    if (!snaps || !at_job_require_idle(core, name, error))
+    if (!snaps)
         return NULL;
     if (snaps->len && !with_snapshots) {
         at_error(error, AT_ERROR_CONFLICT,
@@ -285,7 +285,7 @@ JsonNode *at_core_snapshot_delete(struct at_core *core, const struct at_actor *a
     g_autoptr(at_vdc) vdc = NULL;
     g_autoptr(at_snap) snap = at_core_find_snapshot(core, vdc_name, name, &vdc, error);
     g_autofree char *target = g_strdup_printf("%s@%s", vdc_name, name);
-    if (!snap || !at_job_require_idle(core, vdc_name, error))
+    if (!snap)
         return NULL;
     return at_job_start(core, &at_job_snapshot_delete, target, vdc_name, actor,
                         snap_args(vdc, snap), error);

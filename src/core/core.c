@@ -201,7 +201,8 @@ struct at_core *at_core_open(const struct at_core_config *config, GError **error
         !(core->vault =
               at_vault_open(vault, AT_VAULT_WRITE | AT_VAULT_CREATE, core->uid_base, error)) ||
         !choose_accel(core, config->accel, error) || !at_nbd_start(core, error) ||
-        !at_core_adopt(core, error) || !at_jobs_recover(core, error) ||
+        !at_core_adopt(core, error) || !at_machines_unpin_unknown(core, error) ||
+        !at_jobs_recover(core, error) || !at_seal_what_is_left(core, error) ||
         !at_core_reconcile_start(core, error))
         goto fail;
     at_watchdog_start(core);

@@ -339,6 +339,20 @@ static bool busy(struct at_job *by, const char *scope, GError **error)
                     at_json_str(actor, "user", "?"), by->id);
 }
 
+bool at_job_works_on(struct at_core *core, const char *scope)
+{
+    struct at_jobs *jobs = jobs_of(core);
+    bool found = false;
+    GHashTableIter iter;
+    void *value;
+    g_mutex_lock(&jobs->lock);
+    g_hash_table_iter_init(&iter, jobs->running);
+    while (g_hash_table_iter_next(&iter, NULL, &value))
+        found |= g_strcmp0(((struct at_job *)value)->scope, scope) == 0;
+    g_mutex_unlock(&jobs->lock);
+    return found;
+}
+
 bool at_job_scope_held(struct at_core *core, const char *scope, char **ret_kind)
 {
     struct at_jobs *jobs = jobs_of(core);

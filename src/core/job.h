@@ -48,6 +48,8 @@ JsonNode *at_job_start(struct at_core *core, const struct at_job_kind *kind, con
 /* The daemon itself as actor. */
 extern const struct at_actor at_actor_daemon;
 
+/* True while some job has, or had and released, @scope. */
+bool at_job_works_on(struct at_core *core, const char *scope);
 /* True while some job holds @scope; *ret_state (may be NULL, else newly allocated):
  * "snapshot-create". */
 bool at_job_scope_held(struct at_core *core, const char *scope, char **ret_kind);

@@ -87,7 +87,7 @@ bool at_seal_what_is_left(struct at_core *core, GError **error)
     g_autoptr(GPtrArray) snaps = at_snap_load_all(core->catalog, NULL, error);
     for (unsigned i = 0; snaps && i < snaps->len; i++) {
         const at_snap *s = snaps->pdata[i];
-        if (s->digest || at_job_scope_held(core, s->vdc, NULL))
+        if (s->digest || at_job_works_on(core, s->vdc))
             continue;
         JsonObject *args = json_object_new();
         json_object_set_string_member(args, "vdc", s->vdc);

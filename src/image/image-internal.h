@@ -16,7 +16,8 @@ struct at_tool {
     void *user;
 };
 
-/* Runs a tool to its end. When it fails the error carries the end of its standard error.
+/* Runs a tool to its end. When it fails the error carries the end of its standard error,
+ * as valid UTF-8 without control characters but line ends.
  * @ret_out  its standard output, at most 1 MiB; may be NULL
  * TIMEOUT, CANCELLED, UNAVAILABLE (not installed), IO. Nothing of its group runs on return. */
 bool at_tool_run(const struct at_tool *tool, GCancellable *cancellable, char **ret_out,

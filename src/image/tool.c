@@ -14,6 +14,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/plain.h"
 #include "base/process.h"
 #include "image/image-internal.h"
 
@@ -131,7 +132,7 @@ static bool judge(const struct at_tool *tool, int stopped, int status, const GSt
                         name, tool->timeout_ms / 1000);
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
         return true;
-    g_autofree char *text = g_strstrip(g_strdup(err->str));
+    g_autofree char *text = g_strstrip(at_plain_text(err->str, true)); /* it quotes the file */
     bool full = strstr(text, "No space left on device") != NULL;
     if (WIFSIGNALED(status))
         return at_error(error, AT_ERROR_IO, "%s was killed by signal %d%s%s%s", name,

@@ -180,6 +180,32 @@ static void test_hostile_headers(struct fixture *f, gconstpointer data)
     expect_bad(f, "l1.qcow2", "");
 }
 
+/* The name of a feature that QEMU does not know comes out of the file into the error. */
+static void test_hostile_names(struct fixture *f, gconstpointer data)
+{
+    static const char name[] = "\033[2J\xff\xc2\x9b\xe2\x82";
+    shell(f, "qemu-img create -q -f qcow2 names.qcow2 1M");
+    g_autofree char *path = in(f, "names.qcow2");
+    g_autofree char *bytes = NULL;
+    gsize len;
+    g_assert_true(g_file_get_contents(path, &bytes, &len, NULL));
+    char *dirty = memmem(bytes, len, "dirty bit", strlen("dirty bit"));
+    g_assert_nonnull(dirty);
+    dirty[-1] = 40; /* the number of the incompatible feature that has this name */
+    memcpy(dirty, name, sizeof name);
+    bytes[72 + 2] = 1; /* which the file needs */
+    put(path, bytes, len);
+    struct at_image_info info;
+    g_autoptr(GError) error = NULL;
+    g_assert_false(at_image_probe(path, NULL, &info, &error));
+    g_test_message("%s", error->message);
+    g_assert_error(error, AT_ERROR, AT_ERROR_INVALID);
+    g_assert_nonnull(strstr(error->message, "Unsupported qcow2 feature"));
+    g_assert_true(g_utf8_validate(error->message, -1, NULL));
+    for (const char *p = error->message; *p; p = g_utf8_next_char(p))
+        g_assert_false(g_unichar_iscntrl(g_utf8_get_char(p)));
+}
+
 static void test_mutations(struct fixture *f, gconstpointer data)
 {
     shell(f,
@@ -223,6 +249,7 @@ int main(int argc, char **argv)
     ADD("/image/probe/refuses-truncated-files", test_truncated);
     ADD("/image/probe/refuses-what-is-not-a-disk-and-says-what-it-is", test_not_images);
     ADD("/image/probe/does-not-follow-hostile-headers", test_hostile_headers);
+    ADD("/image/probe/tells-hostile-names-as-plain-text", test_hostile_names);
     ADD("/image/probe/survives-mutated-headers", test_mutations);
     return g_test_run();
 }

@@ -19,3 +19,11 @@ char *at_plain_text(const char *text, bool lines)
     }
     return g_string_free(out, FALSE);
 }
+
+void at_plain_copy(char *buf, size_t cap, const char *text)
+{
+    g_autofree char *plain = at_plain_text(text, false);
+    const char *end;
+    if (g_strlcpy(buf, plain, cap) >= cap && !g_utf8_validate(buf, -1, &end))
+        buf[end - buf] = '\0';
+}

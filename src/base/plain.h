@@ -11,3 +11,7 @@ bool at_plain_steers(gunichar c);
 /* @text as valid UTF-8, bytes that are none replaced by U+FFFD, and what steers by spaces. With
  * @lines the line ends stay. Newly allocated. */
 char *at_plain_text(const char *text, bool lines);
+
+/* The same, without lines, into @buf of @cap bytes; cut between two characters where it is longer.
+ */
+void at_plain_copy(char *buf, size_t cap, const char *text);

@@ -180,6 +180,20 @@ static void plain_text_cannot_steer_a_terminal(void)
     g_assert_cmpstr(lines, ==, "first\nsecond \n");
 }
 
+static void a_plain_copy_is_not_cut_within_a_character(void)
+{
+    static const char *const expected[] = {
+        "", "a", "a", "a\u00f6", "a\u00f6", "a\u00f6", "a\u00f6\u20ac"};
+    for (size_t cap = 1; cap <= G_N_ELEMENTS(expected); cap++) {
+        char buf[8];
+        at_plain_copy(buf, cap, "a\u00f6\u20ac");
+        g_assert_cmpstr(buf, ==, expected[cap - 1]);
+    }
+    char buf[16];
+    at_plain_copy(buf, sizeof buf, "503 \033\xe2\x82");
+    g_assert_cmpstr(buf, ==, "503  \ufffd\ufffd");
+}
+
 static void indented_text_reads_well(void)
 {
     g_autoptr(JsonNode) node = parse("{\"a\":[1,{\"b\":null}],\"c\":{},\"d\":[],\"e\":\"\\n\"}");
@@ -275,6 +289,8 @@ int main(int argc, char **argv)
     g_test_add_func("/base/json/what-is-not-utf8-is-written-so-that-it-can-be-read",
                     what_is_not_utf8_is_written_so_that_it_can_be_read);
     g_test_add_func("/base/plain/text-cannot-steer-a-terminal", plain_text_cannot_steer_a_terminal);
+    g_test_add_func("/base/plain/a-copy-is-not-cut-within-a-character",
+                    a_plain_copy_is_not_cut_within_a_character);
     g_test_add_func("/base/json/canonical-text-matches-rfc8785", canonical_text_matches_rfc8785);
     g_test_add_func("/base/json/canonical-text-refuses-numbers-that-programs-read-differently",
                     canonical_text_refuses_numbers_that_programs_read_differently);

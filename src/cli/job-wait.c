@@ -141,7 +141,7 @@ static void tell_notes(JsonObject *job)
 {
     JsonArray *notes = at_json_arr(job, "notes");
     for (unsigned i = 0; notes && i < json_array_get_length(notes); i++)
-        g_printerr("note: %s\n", json_array_get_string_element(notes, i));
+        at_text_line(stderr, "note: %s", json_array_get_string_element(notes, i));
 }
 
 /* "  digest 99d1...": what the job has made, apart from what its title says. */
@@ -160,7 +160,7 @@ static void tell_result(JsonObject *job)
         g_autofree char *label = NULL, *value = NULL;
         at_cli_record_field(name, node, &label, &value);
         if (strcmp(value, target) != 0)
-            g_print("  %s %s\n", label, value);
+            at_text_line(stdout, "  %s %s", label, value);
     }
 }
 
@@ -218,6 +218,6 @@ int at_job_follow(struct at_cli *cli, JsonNode *answer)
     if (cli->wait)
         return at_job_wait(cli, id);
     if (!at_cli_json(cli, json_object_get_member(obj, "job")))
-        g_print("%s\n", id);
+        at_text_line(stdout, "%s", id);
     return AT_EXIT_DONE;
 }

@@ -86,7 +86,7 @@ int at_cli_usage(const char *fmt, ...)
     va_start(ap, fmt);
     g_autofree char *text = g_strdup_vprintf(fmt, ap);
     va_end(ap);
-    g_printerr("atoll: %s\n", text);
+    at_text_line(stderr, "atoll: %s", text);
     return AT_EXIT_USAGE;
 }
 
@@ -107,9 +107,9 @@ int at_cli_fail_next(GError **error, const char *next)
     g_autoptr(GError) owned = g_steal_pointer(error);
     if (!next)
         next = default_next(owned);
-    g_printerr("atoll: %s\n", owned->message);
+    at_text_line(stderr, "atoll: %s", owned->message);
     if (next)
-        g_printerr("  next: %s\n", next);
+        at_text_line(stderr, "  next: %s", next);
     switch (at_error_classify(owned)) {
     case AT_ERROR_NOT_FOUND:
         return AT_EXIT_NOT_FOUND;
@@ -161,7 +161,7 @@ bool at_cli_json(struct at_cli *cli, JsonNode *node)
     if (!cli->json)
         return false;
     g_autofree char *text = at_json_pretty(node);
-    puts(text); /* UTF-8 in every locale */
+    at_text_json(stdout, text);
     return true;
 }
 

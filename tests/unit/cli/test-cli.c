@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "base/plain.h"
 #include "double.h"
 
 static const struct {
@@ -173,6 +174,40 @@ static void test_apply(void)
     apply("Bad", "", 2, "", "atoll: DIR/team.yaml:1:6: vdc: found \"Bad\", a VDC name has");
 }
 
+/* Escape sequences begin with U+001B or U+009B; an override turns what stands behind it. The
+ * colours and the cursor of the progress line are our own. */
+static void test_hostile_text(void)
+{
+    static const char *const words[] = {"snapshot create hostile",
+                                        "snapshot create hostile-too",
+                                        "job show 11",
+                                        "job show 12 --json",
+                                        "vdc show hostile",
+                                        "vdc show hostile --json",
+                                        "snapshot create hostile --no-wait --json",
+                                        "snapshot create hostile --json"};
+    for (unsigned i = 0; i < G_N_ELEMENTS(words); i++) {
+        struct double_run run;
+        double_run(words[i], 0, 0, &run);
+        g_autofree char *all = g_strconcat(run.out, run.err, NULL);
+        g_test_message("atoll %s: %s", words[i], all);
+        g_assert_true(g_utf8_validate(all, -1, NULL));
+        g_assert_nonnull(strchr(all, 'X'));
+        for (const char *p = all; *p; p = g_utf8_next_char(p))
+            g_assert_true(*p == '\n' || !at_plain_steers(g_utf8_get_char(p)));
+        if (strstr(words[i], "--json") && *run.out) {
+            g_autoptr(JsonNode) node = at_json_parse(run.out, -1, NULL);
+            g_assert_nonnull(node);
+        }
+        double_run_clear(&run);
+    }
+    struct double_run run;
+    double_run("snapshot create hostile", 60, 0, &run);
+    g_assert_null(strstr(run.err, "\033[2J"));
+    g_assert_null(strstr(run.err, "\xc2\x9b"));
+    double_run_clear(&run);
+}
+
 /* Every frame is drawn over the one before, within the width, and the cursor comes back. */
 static void test_progress(void)
 {
@@ -240,6 +275,7 @@ int main(int argc, char **argv)
     g_test_add_func("/cli/gives-programs-json", test_json);
     g_test_add_func("/cli/sends-what-was-asked-for", test_sends);
     g_test_add_func("/cli/apply/tells-changes-and-asks-before-data-is-lost", test_apply);
+    g_test_add_func("/cli/lets-nothing-steer-the-terminal", test_hostile_text);
     g_test_add_func("/cli/job/draws-one-line-within-the-terminal", test_progress);
     g_test_add_func("/cli/job/first-ctrl-c-cancels-second-leaves", test_interrupts);
     g_test_add_func("/cli/console/gives-credit-back-and-takes-a-flood", test_console);

@@ -60,8 +60,6 @@ void at_verb_arg_counts(const struct at_verb *verb, unsigned *ret_min, unsigned 
 int at_cli_fail(GError **error);
 /* The same with a hint of the caller's own; @next may be NULL. */
 int at_cli_fail_next(GError **error, const char *next);
-/* The same for an error of the client: the hint is what the daemon gave in the details. */
-int at_cli_fail_details(struct at_cli *cli, GError **error);
 /* A mistake on the command line: prints it and gives AT_EXIT_USAGE. */
 int at_cli_usage(const char *fmt, ...) G_GNUC_PRINTF(1, 2);
 

@@ -85,7 +85,7 @@ int at_console_run(struct at_cli *cli, const char *vdc, const char *ws)
     g_autoptr(SoupWebsocketConnection) conn =
         at_client_websocket(at_cli_client(cli), &error, "/v1/consoles/%s/%s", vdc, ws);
     if (!conn)
-        return at_cli_fail_details(cli, &error);
+        return at_cli_fail(&error);
     g_autoptr(GMainLoop) loop = g_main_loop_new(NULL, FALSE);
     struct console c = {.loop = loop, .conn = conn};
     if (isatty(STDERR_FILENO))

@@ -107,7 +107,7 @@ static JsonNode *wait_for_end(struct wait *w, GError **error)
     }
 }
 
-/* What somebody can do about a job that failed, where the daemon does not say. */
+/* What somebody can do about a job that failed, by its kind. */
 static const char *next_for(int code)
 {
     switch (code) {
@@ -128,7 +128,7 @@ static int tell_failure(JsonObject *job)
     const char *message = at_json_str(
         error, "message",
         strcmp(state, "cancelled") == 0 ? "was cancelled; nothing has changed" : "failed");
-    const char *next = at_json_str(error, "next", next_for(code));
+    const char *next = next_for(code);
     g_autofree char *title = at_text_job(job);
     GError *text = NULL;
     at_error(&text, code < 0 ? AT_ERROR_IO : (enum at_error_code)code, "%s: %s", title, message);

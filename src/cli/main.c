@@ -127,12 +127,6 @@ int at_cli_fail(GError **error)
     return at_cli_fail_next(error, NULL);
 }
 
-int at_cli_fail_details(struct at_cli *cli, GError **error)
-{
-    JsonObject *details = cli->client ? at_client_details(cli->client) : NULL;
-    return at_cli_fail_next(error, at_json_str(details, "next", NULL));
-}
-
 /* ---- what verbs share ---- */
 
 struct at_client *at_cli_client(struct at_cli *cli)

@@ -21,7 +21,7 @@ static const GOptionEntry create_options[] = {
 
 static int follow(struct at_cli *cli, JsonNode *answer, GError **error)
 {
-    return answer ? at_job_follow(cli, answer) : at_cli_fail_details(cli, error);
+    return answer ? at_job_follow(cli, answer) : at_cli_fail(error);
 }
 
 static int run_create(struct at_cli *cli, char **args)

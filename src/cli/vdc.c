@@ -68,12 +68,11 @@ static bool asked_and_agreed(void)
 static int fail_in_file(struct at_cli *cli, const struct at_yaml *yaml, GError **error)
 {
     const char *pointer = at_json_str(at_client_details(at_cli_client(cli)), "pointer", NULL);
-    const char *next = at_json_str(at_client_details(at_cli_client(cli)), "next", NULL);
     if (pointer && yaml) {
         g_autofree char *place = at_yaml_place(yaml, pointer);
         g_prefix_error(error, "%s: ", place);
     }
-    return at_cli_fail_next(error, next);
+    return at_cli_fail(error);
 }
 
 static int run_apply(struct at_cli *cli, char **args)
@@ -271,7 +270,7 @@ static void set_workstations(JsonObject *body, char **names)
 
 static int follow(struct at_cli *cli, JsonNode *answer, GError **error)
 {
-    return answer ? at_job_follow(cli, answer) : at_cli_fail_details(cli, error);
+    return answer ? at_job_follow(cli, answer) : at_cli_fail(error);
 }
 
 static int run_start(struct at_cli *cli, char **args)

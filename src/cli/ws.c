@@ -104,7 +104,7 @@ static int act(struct at_cli *cli, const char *target, const char *path, JsonObj
     g_autofree char *verb = g_strdup(path);
     JsonNode *answer = at_client_call(at_cli_client(cli), "POST", g_steal_pointer(&node), &error,
                                       "/v1/vdcs/%s/workstations/%s/%s", vdc, ws, verb);
-    return answer ? at_job_follow(cli, answer) : at_cli_fail_details(cli, &error);
+    return answer ? at_job_follow(cli, answer) : at_cli_fail(&error);
 }
 
 static int run_start(struct at_cli *cli, char **args)

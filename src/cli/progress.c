@@ -13,17 +13,18 @@
 #include "cli/text.h"
 
 struct at_progress {
-    bool terminal, utf8;
+    bool terminal, utf8, quiet;
     char *drawn;      /* the line that stands there */
     GHashTable *told; /* steps whose end was printed (no terminal) */
 };
 
-struct at_progress *at_progress_new(void)
+struct at_progress *at_progress_new(bool quiet)
 {
     struct at_progress *progress = g_new0(struct at_progress, 1);
     const char *term = g_getenv("TERM");
     progress->terminal = isatty(STDERR_FILENO) && g_strcmp0(term, "dumb") != 0;
     progress->utf8 = g_get_charset(NULL);
+    progress->quiet = quiet && !progress->terminal;
     progress->told = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     if (progress->terminal)
         fputs("\033[?25l", stderr);
@@ -122,6 +123,8 @@ static void tell_steps(struct at_progress *progress, JsonObject *job)
 
 void at_progress_show(struct at_progress *progress, JsonObject *job)
 {
+    if (progress->quiet)
+        return;
     if (!progress->terminal) {
         tell_steps(progress, job);
         return;
@@ -140,6 +143,8 @@ void at_progress_show(struct at_progress *progress, JsonObject *job)
 
 void at_progress_note(struct at_progress *progress, const char *text)
 {
+    if (progress->quiet)
+        return;
     if (progress->terminal)
         fputs("\r\033[K", stderr);
     at_text_line(stderr, "%s", text);

@@ -99,6 +99,38 @@ static void test_json(void)
     g_assert_nonnull(at_json_arr(json_node_get_object(vdc), "workstations"));
     g_autoptr(JsonNode) job = run_json("--json snapshot create good --no-wait");
     g_assert_cmpstr(at_json_str(json_node_get_object(job), "id", ""), ==, "7");
+    g_autoptr(JsonNode) log = run_json("ws log rag-team/tune --json");
+    g_assert_cmpstr(at_json_str(json_node_get_object(log), "log", ""), ==,
+                    "Linux version 6.1\r\ntune login: ");
+}
+
+/* With --json there is nothing but one object on standard error. */
+static void expect_error(const char *words, int exit_code, const char *code, const char *message,
+                         const char *next)
+{
+    struct double_run run;
+    g_autoptr(GError) error = NULL;
+    double_run(words, 0, 0, &run);
+    g_test_message("atoll %s: %s", words, run.err);
+    g_autoptr(JsonNode) node = at_json_parse(run.err, -1, &error);
+    g_assert_no_error(error);
+    g_assert_cmpint(run.code, ==, exit_code);
+    JsonObject *obj = at_json_obj(json_node_get_object(node), "error");
+    g_assert_cmpstr(at_json_str(obj, "code", ""), ==, code);
+    g_assert_nonnull(strstr(at_json_str(obj, "message", ""), message));
+    g_assert_nonnull(strstr(at_json_str(obj, "next", ""), next));
+    double_run_clear(&run);
+}
+
+static void test_json_errors(void)
+{
+    expect_error("--json vdc show nowhere", 3, "not_found", "VDC nowhere does not exist", "");
+    expect_error("delete rag-team --json", 4, "conflict", "2 snapshots", "--snapshots deletes");
+    expect_error("--json ws list nowhere", 3, "not_found", "no VDC nowhere", "");
+    expect_error("--json snapshto list", 2, "invalid", "did you mean", "");
+    expect_error("--json vdc show", 2, "invalid", "usage:", "");
+    expect_error("--json snapshot create full", 1, "no_space", "snapshot create", "atoll vault gc");
+    expect_error("--json vdc list --socket /nonexistent", 1, "unavailable", "atolld", "start it");
 }
 
 static JsonObject *sent(const char *request, JsonNode **keep)
@@ -164,6 +196,9 @@ static void test_apply(void)
     g_assert_cmpuint(double_asked("PUT /v1/vdcs/rag-team"), ==, 1);
     apply("rag-team", "--no-wait", 0, "7\n", "");
     g_assert_cmpuint(double_asked("PUT /v1/vdcs/rag-team"), ==, 3);
+    apply("rag-team", "--no-wait --json", 0, "\"detail\" : \"memory 1 GiB -> 2 GiB\"", "");
+    apply("rag-team", "--json", 0, "\"changes\" : [", "");
+    apply("rag-team", "--json", 0, "\"state\" : \"done\"", "");
     apply("loss", "--no-wait", 4, "delete  workstation tune  2 disks and all data on them",
           "atoll: VDC loss: this would delete data; nothing was done\n  next: ");
     g_assert_cmpuint(double_asked("PUT /v1/vdcs/loss"), ==, 1);
@@ -235,7 +270,7 @@ static void test_interrupts(void)
     g_assert_cmpint(run.code, ==, 1);
     g_assert_cmpuint(double_asked("POST /v1/jobs/9/cancel"), ==, before + 1);
     g_assert_nonnull(strstr(run.err, "cancelling"));
-    g_assert_nonnull(strstr(run.err, "job 9 goes on; atoll job wait 9 shows it again"));
+    g_assert_nonnull(strstr(run.err, "job 9 goes on\n  next: atoll job wait 9 shows it again"));
     double_run_clear(&run);
 }
 
@@ -273,6 +308,7 @@ int main(int argc, char **argv)
     double_start();
     g_test_add_func("/cli/prints-what-it-always-printed", test_golden);
     g_test_add_func("/cli/gives-programs-json", test_json);
+    g_test_add_func("/cli/gives-programs-errors-as-json", test_json_errors);
     g_test_add_func("/cli/sends-what-was-asked-for", test_sends);
     g_test_add_func("/cli/apply/tells-changes-and-asks-before-data-is-lost", test_apply);
     g_test_add_func("/cli/lets-nothing-steer-the-terminal", test_hostile_text);

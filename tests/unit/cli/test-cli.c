@@ -45,6 +45,8 @@ static const struct {
     {"unknown-verb", "vdc lst", 2},
     {"unknown-option", "vdc list --bogus", 2},
     {"missing-argument", "vdc show", 2},
+    {"console-not-found", "ws console nowhere/tune", 3},
+    {"console-busy", "ws console rag-team/eval", 4},
     {"bad-address", "restore rag-team", 2},
     {"bad-name", "clone rag-team@a Rag_Team", 2},
     {"bad-sample", "vault verify --sample 0%", 2},

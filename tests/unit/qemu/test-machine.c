@@ -117,6 +117,30 @@ static void test_argv(void)
     g_assert_nonnull(strstr(disk, "serial=weights"));
     g_assert_null(strstr(disk, "bootindex"));
     g_assert_nonnull(after(argv, "-device", "virtio-blk-pci,id=seed0,"));
+    g_assert_cmpstr(after(argv, "-object", "rng"), ==, "rng-random,id=rng0,filename=/dev/urandom");
+    g_assert_nonnull(after(argv, "-device", "virtio-rng-pci,rng=rng0,"));
+    g_assert_cmpstr(after(argv, "-vnc", ""), ==, "unix:/s/m/a/u/vnc.sock");
+}
+
+/* The serial number of a virtio disk has 20 bytes, a name up to 63. */
+static void test_long_names(void)
+{
+    static const struct {
+        const char *name, *serial;
+    } cases[] = {{"twenty-letters-long0", "serial=twenty-letters-long0,"},
+                 {"twenty-one-letters-00", "serial=twenty-one--fd83763e,"},
+                 {"twenty-one-letters-01", "serial=twenty-one--15fca1a1,"}};
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        struct at_machine_disk disk = empty_disk(0);
+        struct at_machine_config c = config_in("/s/m/a", &disk, 1);
+        g_autoptr(GError) error = NULL;
+        disk.serial = cases[i].name;
+        g_auto(GStrv) argv = at_machine_argv(&c, &error);
+        g_assert_no_error(error);
+        const char *device = after(argv, "-device", "virtio-blk-pci,id=disk0,");
+        if (!strstr(device, cases[i].serial))
+            g_error("%s lacks %s", device, cases[i].serial);
+    }
 }
 
 struct wrong {
@@ -371,6 +395,7 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/qemu/machine/command-line-names-every-part", test_argv);
+    g_test_add_func("/qemu/machine/disk-with-a-long-name-has-a-serial-of-its-own", test_long_names);
     g_test_add_func("/qemu/machine/wrong-definitions-are-refused-before-anything-starts",
                     test_argv_refuses);
     g_test_add_func("/qemu/machine/starts-unprivileged-is-found-again-and-quits",

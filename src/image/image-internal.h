@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Shared inside the image room: running a tool with progress and limits, and recognising files. */
+/* Shared inside the image room: running a tool with progress, and recognising files. */
 #pragma once
 #include "image/image.h"
 
@@ -9,8 +9,6 @@ struct at_tool {
     const char *input;      /* for its standard input; NULL: none */
     int timeout_ms;         /* then it and its process group are killed */
     int fd;                 /* becomes descriptor 3 of the tool; -1: none */
-    uint64_t limit_as;      /* RLIMIT_AS in bytes, 0: none */
-    unsigned limit_cpu_s;   /* RLIMIT_CPU in seconds, 0: none */
     bool both_outputs;      /* lines come from standard error as well */
     void (*line)(const char *line, void *user); /* pieces ended by \n or \r; may be NULL */
     void *user;

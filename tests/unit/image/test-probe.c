@@ -94,6 +94,17 @@ static void test_good(struct fixture *f, gconstpointer data)
     expect_good(f, "empty.qcow2", "qcow2", UINT64_C(1) << 40);
 }
 
+/* qemu-img runs with less than our rights, and still reads what only the owner of a file may. */
+static void test_private(struct fixture *f, gconstpointer data)
+{
+    shell(f, "qemu-img create -q -f qcow2 mine.qcow2 8M; chmod 600 mine.qcow2;"
+             "cp mine.qcow2 theirs.qcow2; chmod 400 theirs.qcow2");
+    expect_good(f, "mine.qcow2", "qcow2", 8 * MIB);
+    g_autofree char *path = in(f, "theirs.qcow2");
+    if (chown(path, 12345, 12345) == 0)
+        expect_good(f, "theirs.qcow2", "qcow2", 8 * MIB);
+}
+
 static void test_references(struct fixture *f, gconstpointer data)
 {
     shell(f, "truncate -s 1M base.raw;"
@@ -245,6 +256,7 @@ int main(int argc, char **argv)
     }
 #define ADD(name, func) g_test_add(name, struct fixture, NULL, setup, func, teardown)
     ADD("/image/probe/knows-every-format-that-can-be-imported", test_good);
+    ADD("/image/probe/reads-what-only-its-owner-may", test_private);
     ADD("/image/probe/refuses-what-needs-another-file-and-names-it", test_references);
     ADD("/image/probe/refuses-truncated-files", test_truncated);
     ADD("/image/probe/refuses-what-is-not-a-disk-and-says-what-it-is", test_not_images);

@@ -102,6 +102,25 @@ const char *at_net_dnsmasq_upstream(void)
     return "/etc/resolv.conf";
 }
 
+GArray *at_net_dnsmasq_servers(const char *path)
+{
+    GArray *servers = g_array_new(FALSE, FALSE, sizeof(uint32_t));
+    g_autofree char *text = NULL;
+    if (!g_file_get_contents(path, &text, NULL, NULL))
+        return servers;
+    g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
+    for (char **line = lines; *line; line++) {
+        uint32_t address;
+        if (!g_str_has_prefix(*line, "nameserver"))
+            continue;
+        char *server = g_strstrip(*line + strlen("nameserver"));
+        server[strcspn(server, " \t")] = '\0';
+        if (at_net_address_parse(server, &address, NULL))
+            g_array_append_val(servers, address);
+    }
+    return servers;
+}
+
 static bool says(const char *dir, const char *name, const char *text)
 {
     g_autofree char *path = g_build_filename(dir, name, NULL);

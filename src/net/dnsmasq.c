@@ -66,16 +66,28 @@ char *at_net_dnsmasq_conf(const struct at_net_config *config, const struct at_ne
                            mask, dir, dir, router, router);
 }
 
+/* dnsmasq takes a word of dhcp-hosts for a keyword or a lease time ("12", "1d", "infinite") before
+ * it takes it for a name. */
+static bool is_plain_name(const char *name)
+{
+    static const char *const words[] = {"ignore", "infinite", NULL};
+    const char *unit = name + strspn(name, G_CSET_DIGITS);
+    bool time = unit != name && strspn(unit, "smhdw") <= 1 && unit[strspn(unit, "smhdw")] == '\0';
+    return !time && !g_strv_contains(words, name);
+}
+
 char *at_net_dnsmasq_dhcp_hosts(const struct at_net_config *config, const char *network)
 {
     GString *text = g_string_new(NULL);
     for (unsigned i = 0; i < config->n_hosts; i++) {
         const struct at_net_host *host = &config->hosts[i];
         /* id:* because a boot loader and a system send different client ids, and a clone with a
-         * fresh machine-id another one again: the MAC alone says who it is. */
+         * fresh machine-id another one again: the MAC alone says who it is. A guest whose name is
+         * left out still has it in DNS, by dns-hosts. */
         if (strcmp(host->network, network) == 0)
-            g_string_append_printf(text, "%s,id:*,%s,%s\n", host->mac, host->address,
-                                   host->workstation);
+            g_string_append_printf(text, "%s,id:*,%s%s%s\n", host->mac, host->address,
+                                   is_plain_name(host->workstation) ? "," : "",
+                                   is_plain_name(host->workstation) ? host->workstation : "");
     }
     return g_string_free(text, FALSE);
 }

@@ -128,6 +128,23 @@ static void test_dnsmasq(void)
     g_assert_cmpstr(dns, ==, "10.20.0.10 a.rag-team a\n");
 }
 
+static void test_odd_names(void)
+{
+    static const char *const odd[] = {"ignore", "infinite", "12", "1d", "7-dwarfs", "d"};
+    for (size_t i = 0; i < G_N_ELEMENTS(odd); i++) {
+        struct at_net_host host = {odd[i], "lab", "52:54:00:aa:00:10", "10.20.0.10"};
+        struct at_net_config config = team();
+        config.hosts = &host;
+        config.n_hosts = 1;
+        g_autofree char *dhcp = at_net_dnsmasq_dhcp_hosts(&config, "lab");
+        g_autofree char *dns = at_net_dnsmasq_dns_hosts(&config, "lab");
+        g_autofree char *expected = g_strdup_printf("10.20.0.10 %s.rag-team %s\n", odd[i], odd[i]);
+        g_autofree char *named = g_strdup_printf("52:54:00:aa:00:10,id:*,10.20.0.10,%s\n", odd[i]);
+        g_assert_cmpstr(dhcp, ==, i < 4 ? "52:54:00:aa:00:10,id:*,10.20.0.10\n" : named);
+        g_assert_cmpstr(dns, ==, expected);
+    }
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -136,5 +153,6 @@ int main(int argc, char **argv)
     g_test_add_func("/net/rules/a-link-local-name-server-answers-and-metadata-does-not",
                     test_link_local_resolver);
     g_test_add_func("/net/rules/dnsmasq-forwards-only-for-networks-with-nat", test_dnsmasq);
+    g_test_add_func("/net/rules/a-name-that-is-a-word-of-dnsmasq-is-left-out", test_odd_names);
     return g_test_run();
 }

@@ -84,10 +84,6 @@ static bool is_open(struct at_api *api, const char *target)
 JsonNode *at_handle_console(struct at_request *r, GError **error)
 {
     SoupMessageHeaders *headers = soup_server_message_get_request_headers(r->msg);
-    if (!soup_message_headers_header_contains(headers, "Upgrade", "websocket")) {
-        at_error(error, AT_ERROR_INVALID, "a console is a WebSocket: the request has no upgrade");
-        return NULL;
-    }
     if (r->api->events->len + r->api->consoles->len >= AT_API_STREAMS_MAX) {
         at_error(error, AT_ERROR_UNAVAILABLE, "%d event streams and consoles are open already",
                  AT_API_STREAMS_MAX);
@@ -101,6 +97,12 @@ JsonNode *at_handle_console(struct at_request *r, GError **error)
     at_autofd fd = at_core_console_open(r->api->core, r->names[0], r->names[1], error);
     if (fd < 0)
         return NULL;
+    /* Last, so that a client whose library hides the answer to a refused upgrade can ask again
+     * without one, and hears why. */
+    if (!soup_message_headers_header_contains(headers, "Upgrade", "websocket")) {
+        at_error(error, AT_ERROR_INVALID, "a console is a WebSocket: the request has no upgrade");
+        return NULL;
+    }
     if (!g_unix_set_fd_nonblocking(fd, TRUE, NULL)) {
         at_error(error, AT_ERROR_IO, "console: cannot be read without waiting");
         return NULL;

@@ -10,5 +10,6 @@
  * False with AT_ERROR_INVALID "JSON:LINE:COLUMN: what". */
 bool at_json_check_syntax(const char *text, size_t len, uint64_t *ret_members, GError **error);
 
-/* Appends @s in quotation marks, with the escapes of RFC 8785: the shortest ones. */
+/* Appends @s in quotation marks, with the escapes of RFC 8785: the shortest ones. What is not
+ * UTF-8 becomes U+FFFD: a record that is written can be read. */
 void at_json_put_string(GString *out, const char *s);

@@ -10,8 +10,9 @@
 void at_json_put_string(GString *out, const char *s)
 {
     static const char letters[] = "btn?fr"; /* from U+0008 on; U+000B has none */
+    g_autofree char *valid = g_utf8_validate(s, -1, NULL) ? NULL : g_utf8_make_valid(s, -1);
     g_string_append_c(out, '"');
-    for (; *s; s++) {
+    for (s = valid ? valid : s; *s; s++) {
         unsigned char c = (unsigned char)*s;
         if (c == '"' || c == '\\')
             g_string_append_c(g_string_append_c(out, '\\'), (char)c);

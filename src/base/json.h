@@ -14,7 +14,7 @@ JsonNode *at_json_parse(const char *text, gssize len, GError **error);
 /* A deep copy that may be changed (parsed and looked-up nodes are immutable). */
 JsonNode *at_json_thaw(JsonNode *node);
 
-/* Compact or indented text; newly allocated. */
+/* Compact or indented text; newly allocated. Bytes that are not UTF-8 are written as U+FFFD. */
 char *at_json_text(JsonNode *node);
 char *at_json_pretty(JsonNode *node);
 

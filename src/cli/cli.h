@@ -21,6 +21,7 @@ struct at_cli {
     bool json; /* JSON on standard output */
     bool wait; /* for jobs */
     struct at_client *client;
+    JsonArray *changes; /* of apply: told with the job's JSON; borrowed, may be NULL */
 };
 
 struct at_verb {
@@ -55,15 +56,20 @@ const struct at_noun *at_noun_find(const char *name);
 const struct at_verb *at_verb_find(const char *noun, const char *name);
 void at_verb_arg_counts(const struct at_verb *verb, unsigned *ret_min, unsigned *ret_max);
 
+/* ---- fail.c ---- */
+
+/* From now on errors are one JSON object on standard error:
+ * {"error": {"code", "message", "next"?}}. */
+void at_cli_errors_as_json(void);
 /* Prints "atoll: <message>", and "  next: ..." where one is known; frees the error and gives the
  * exit code of its kind. */
 int at_cli_fail(GError **error);
 /* The same with a hint of the caller's own; @next may be NULL. */
 int at_cli_fail_next(GError **error, const char *next);
-/* The same for an error of the client: the hint is what the daemon gave in the details. */
-int at_cli_fail_details(struct at_cli *cli, GError **error);
 /* A mistake on the command line: prints it and gives AT_EXIT_USAGE. */
 int at_cli_usage(const char *fmt, ...) G_GNUC_PRINTF(1, 2);
+
+/* ---- main.c ---- */
 
 /* The client, made on first use. */
 struct at_client *at_cli_client(struct at_cli *cli);

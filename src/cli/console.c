@@ -11,6 +11,7 @@
 #include "base/atomic-file.h"
 #include "base/error.h"
 #include "cli/client.h"
+#include "cli/text.h"
 
 enum { LEAVE = 0x1d /* Ctrl-] */ };
 
@@ -84,7 +85,7 @@ int at_console_run(struct at_cli *cli, const char *vdc, const char *ws)
     g_autoptr(SoupWebsocketConnection) conn =
         at_client_websocket(at_cli_client(cli), &error, "/v1/consoles/%s/%s", vdc, ws);
     if (!conn)
-        return at_cli_fail_details(cli, &error);
+        return at_cli_fail(&error);
     g_autoptr(GMainLoop) loop = g_main_loop_new(NULL, FALSE);
     struct console c = {.loop = loop, .conn = conn};
     if (isatty(STDERR_FILENO))
@@ -101,8 +102,11 @@ int at_console_run(struct at_cli *cli, const char *vdc, const char *ws)
     terminal_restore(&c);
     g_signal_handlers_disconnect_by_data(conn, &c);
     const char *reason = soup_websocket_connection_get_close_data(conn);
-    if (isatty(STDERR_FILENO))
-        g_printerr("\nconsole left%s%s\n", reason && *reason ? ": " : "", reason ? reason : "");
+    if (isatty(STDERR_FILENO)) {
+        g_printerr("\n");
+        at_text_line(stderr, "console left%s%s", reason && *reason ? ": " : "",
+                     reason ? reason : "");
+    }
     if (c.error)
         return at_cli_fail(&c.error);
     return AT_EXIT_DONE;

@@ -51,16 +51,13 @@ static void print_event(struct at_cli *cli, const char *json)
     if (!event)
         return;
     if (cli->json) {
-        puts(json);
+        g_autofree char *text = at_json_text(node);
+        at_text_json(stdout, text);
     } else {
         g_autofree char *time = at_text_time(at_json_str(event, "time", NULL));
         g_autofree char *data = data_text(event);
-        for (char *p = data; *p; p++) {
-            if (g_ascii_iscntrl(*p))
-                *p = ' ';
-        }
-        g_print("%s  %-22s %-24s %s\n", time, at_json_str(event, "type", "?"),
-                at_json_str(event, "subject", ""), data);
+        at_text_line(stdout, "%s  %-22s %-24s %s", time, at_json_str(event, "type", "?"),
+                     at_json_str(event, "subject", ""), data);
     }
     fflush(stdout);
 }

@@ -30,7 +30,7 @@ static void put_option(GString *out, const char *option, const char *what)
 
 static void put_common_options(GString *out, bool job)
 {
-    put_option(out, "--json", "JSON on standard output");
+    put_option(out, "--json", "JSON on standard output; errors as JSON on standard error");
     put_option(out, "--socket PATH", "of atolld; default $ATOLL_SOCKET or /run/atoll/atolld.sock");
     if (job) {
         put_option(out, "--no-wait", "print the job's id and return");
@@ -184,6 +184,11 @@ void at_help_man(void)
     g_autoptr(GString) codes = g_string_new(NULL);
     put_exit_codes(codes);
     put_roff(codes->str);
+    puts(".SH ERRORS");
+    put_roff("Errors are told on standard error. With --json an error is one object:\n"
+             "  {\"error\":{\"code\":\"not_found\",\"message\":\"VDC x does not exist\"}}\n"
+             "with next, too, where it is known what can be done. A job's record is printed on "
+             "standard output whether it succeeds or not; that of apply has the list of changes.");
     puts(".SH ENVIRONMENT");
     put_roff("ATOLL_SOCKET: the daemon's socket. NO_COLOR: no colours, when set and not empty.");
     puts(".SH SEE ALSO\n.BR atoll\\-vdc (5),\n.BR atolld (8)");

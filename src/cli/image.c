@@ -32,7 +32,7 @@ static const GOptionEntry export_options[] = {
 
 static int follow(struct at_cli *cli, JsonNode *answer, GError **error)
 {
-    return answer ? at_job_follow(cli, answer) : at_cli_fail_details(cli, error);
+    return answer ? at_job_follow(cli, answer) : at_cli_fail(error);
 }
 
 /* "Debian-12.qcow2" -> "debian-12". */

@@ -107,7 +107,7 @@ static JsonNode *wait_for_end(struct wait *w, GError **error)
     }
 }
 
-/* What somebody can do about a job that failed, where the daemon does not say. */
+/* What somebody can do about a job that failed, by its kind. */
 static const char *next_for(int code)
 {
     switch (code) {
@@ -128,7 +128,7 @@ static int tell_failure(JsonObject *job)
     const char *message = at_json_str(
         error, "message",
         strcmp(state, "cancelled") == 0 ? "was cancelled; nothing has changed" : "failed");
-    const char *next = at_json_str(error, "next", next_for(code));
+    const char *next = next_for(code);
     g_autofree char *title = at_text_job(job);
     GError *text = NULL;
     at_error(&text, code < 0 ? AT_ERROR_IO : (enum at_error_code)code, "%s: %s", title, message);
@@ -141,7 +141,7 @@ static void tell_notes(JsonObject *job)
 {
     JsonArray *notes = at_json_arr(job, "notes");
     for (unsigned i = 0; notes && i < json_array_get_length(notes); i++)
-        g_printerr("note: %s\n", json_array_get_string_element(notes, i));
+        at_text_line(stderr, "note: %s", json_array_get_string_element(notes, i));
 }
 
 /* "  digest 99d1...": what the job has made, apart from what its title says. */
@@ -160,15 +160,25 @@ static void tell_result(JsonObject *job)
         g_autofree char *label = NULL, *value = NULL;
         at_cli_record_field(name, node, &label, &value);
         if (strcmp(value, target) != 0)
-            g_print("  %s %s\n", label, value);
+            at_text_line(stdout, "  %s %s", label, value);
     }
+}
+
+/* With --json prints the job's record, and what apply is about to change. */
+static bool put_json(struct at_cli *cli, JsonNode *node)
+{
+    if (!cli->json || !cli->changes || !as_object(node))
+        return at_cli_json(cli, node);
+    g_autoptr(JsonNode) copy = at_json_thaw(node);
+    json_object_set_array_member(as_object(copy), "changes", json_array_ref(cli->changes));
+    return at_cli_json(cli, copy);
 }
 
 static int tell_end(struct at_cli *cli, JsonNode *node)
 {
     JsonObject *job = as_object(node);
-    at_cli_json(cli, node);
-    tell_notes(job);
+    if (!put_json(cli, node))
+        tell_notes(job);
     if (strcmp(at_json_str(job, "state", ""), "done") != 0)
         return tell_failure(job);
     if (cli->json)
@@ -190,7 +200,7 @@ int at_job_wait(struct at_cli *cli, const char *id)
 {
     struct sigaction action = {.sa_handler = on_interrupt}, old;
     GError *error = NULL;
-    struct wait w = {cli, at_progress_new(), id, 0};
+    struct wait w = {cli, at_progress_new(cli->json), id, 0};
     interrupts = 0;
     sigaction(SIGINT, &action, &old);
     g_autoptr(JsonNode) end = wait_for_end(&w, &error);
@@ -200,8 +210,9 @@ int at_job_wait(struct at_cli *cli, const char *id)
         return tell_end(cli, end);
     if (error)
         return at_cli_fail(&error);
-    fprintf(stderr, "job %s goes on; atoll job wait %s shows it again\n", id, id);
-    return AT_EXIT_FAILED;
+    g_autofree char *next = g_strdup_printf("atoll job wait %s shows it again", id);
+    at_error(&error, AT_ERROR_CANCELLED, "job %s goes on", id);
+    return at_cli_fail_next(&error, next);
 }
 
 int at_job_follow(struct at_cli *cli, JsonNode *answer)
@@ -217,7 +228,7 @@ int at_job_follow(struct at_cli *cli, JsonNode *answer)
     }
     if (cli->wait)
         return at_job_wait(cli, id);
-    if (!at_cli_json(cli, json_object_get_member(obj, "job")))
-        g_print("%s\n", id);
+    if (!put_json(cli, json_object_get_member(obj, "job")))
+        at_text_line(stdout, "%s", id);
     return AT_EXIT_DONE;
 }

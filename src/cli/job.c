@@ -116,7 +116,7 @@ static int run_cancel(struct at_cli *cli, char **args)
     g_autoptr(JsonNode) node =
         at_client_call(at_cli_client(cli), "POST", NULL, &error, "/v1/jobs/%s/cancel", args[0]);
     if (!node)
-        return at_cli_fail_details(cli, &error);
+        return at_cli_fail(&error);
     if (!at_cli_json(cli, node))
         g_print("job %s is asked to end; atoll job wait %s shows how\n", args[0], args[0]);
     return AT_EXIT_DONE;

@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/error.h"
 #include "base/json.h"
 #include "cli/cli.h"
 #include "cli/client.h"
@@ -78,61 +77,6 @@ void at_verb_arg_counts(const struct at_verb *verb, unsigned *ret_min, unsigned 
     *ret_max = max;
 }
 
-/* ---- errors ---- */
-
-int at_cli_usage(const char *fmt, ...)
-{
-    va_list ap;
-    va_start(ap, fmt);
-    g_autofree char *text = g_strdup_vprintf(fmt, ap);
-    va_end(ap);
-    g_printerr("atoll: %s\n", text);
-    return AT_EXIT_USAGE;
-}
-
-static const char *default_next(const GError *error)
-{
-    if (g_error_matches(error, AT_ERROR, AT_ERROR_UNAVAILABLE) &&
-        strstr(error->message, "atolld does not run"))
-        return "start it: systemctl start atolld, or atolld --state DIR --socket PATH; another "
-               "socket is named by --socket or ATOLL_SOCKET";
-    if (g_error_matches(error, AT_ERROR, AT_ERROR_DENIED) &&
-        strstr(error->message, "no permission"))
-        return "be root or a member of the group atoll: adduser USER atoll, then log in again";
-    return NULL;
-}
-
-int at_cli_fail_next(GError **error, const char *next)
-{
-    g_autoptr(GError) owned = g_steal_pointer(error);
-    if (!next)
-        next = default_next(owned);
-    g_printerr("atoll: %s\n", owned->message);
-    if (next)
-        g_printerr("  next: %s\n", next);
-    switch (at_error_classify(owned)) {
-    case AT_ERROR_NOT_FOUND:
-        return AT_EXIT_NOT_FOUND;
-    case AT_ERROR_CONFLICT:
-        return AT_EXIT_CONFLICT;
-    case AT_ERROR_INVALID:
-        return AT_EXIT_USAGE;
-    default:
-        return AT_EXIT_FAILED;
-    }
-}
-
-int at_cli_fail(GError **error)
-{
-    return at_cli_fail_next(error, NULL);
-}
-
-int at_cli_fail_details(struct at_cli *cli, GError **error)
-{
-    JsonObject *details = cli->client ? at_client_details(cli->client) : NULL;
-    return at_cli_fail_next(error, at_json_str(details, "next", NULL));
-}
-
 /* ---- what verbs share ---- */
 
 struct at_client *at_cli_client(struct at_cli *cli)
@@ -161,7 +105,7 @@ bool at_cli_json(struct at_cli *cli, JsonNode *node)
     if (!cli->json)
         return false;
     g_autofree char *text = at_json_pretty(node);
-    puts(text); /* UTF-8 in every locale */
+    at_text_json(stdout, text);
     return true;
 }
 
@@ -247,10 +191,10 @@ static char *take_word(int *argc, char **argv)
     return NULL;
 }
 
-static bool has_help(int argc, char **argv)
+static bool has_option(int argc, char **argv, const char *option)
 {
     for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
+        if (strcmp(argv[i], option) == 0)
             return true;
         if (strcmp(argv[i], "--") == 0)
             break;
@@ -370,7 +314,9 @@ int main(int argc, char **argv)
         g_print("atoll %s\n", ATOLL_VERSION);
         return AT_EXIT_DONE;
     }
-    bool wants_help = has_help(argc, argv);
+    if (has_option(argc, argv, "--json")) /* also for errors of the command line */
+        at_cli_errors_as_json();
+    bool wants_help = has_option(argc, argv, "--help") || has_option(argc, argv, "-h");
     const char *word = take_word(&argc, argv);
     if (!word || strcmp(word, "help") == 0) {
         if (word || wants_help)

@@ -9,20 +9,22 @@
 #include <unistd.h>
 
 #include "base/json.h"
+#include "base/plain.h"
 #include "cli/text.h"
 
 struct at_progress {
-    bool terminal, utf8;
+    bool terminal, utf8, quiet;
     char *drawn;      /* the line that stands there */
     GHashTable *told; /* steps whose end was printed (no terminal) */
 };
 
-struct at_progress *at_progress_new(void)
+struct at_progress *at_progress_new(bool quiet)
 {
     struct at_progress *progress = g_new0(struct at_progress, 1);
     const char *term = g_getenv("TERM");
     progress->terminal = isatty(STDERR_FILENO) && g_strcmp0(term, "dumb") != 0;
     progress->utf8 = g_get_charset(NULL);
+    progress->quiet = quiet && !progress->terminal;
     progress->told = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     if (progress->terminal)
         fputs("\033[?25l", stderr);
@@ -69,7 +71,8 @@ char *at_progress_line(JsonObject *job, unsigned width, bool utf8)
     const char *step =
         strcmp(state, "queued") == 0 ? "waiting for its turn" : at_json_str(job, "step", state);
     g_autofree char *title = at_text_job(job);
-    g_autofree char *head = g_strdup_printf("%s: %s", title, step);
+    g_autofree char *raw = g_strdup_printf("%s: %s", title, step);
+    g_autofree char *head = at_plain_text(raw, false);
     g_autoptr(GString) tail = g_string_new(NULL);
     g_string_append_printf(tail, " %3.0f%%", percent);
     g_autofree char *amount = amount_text(job);
@@ -113,13 +116,15 @@ static void tell_steps(struct at_progress *progress, JsonObject *job)
         if (!end || !g_hash_table_add(progress->told, g_strdup(name)))
             continue;
         g_autofree char *time = at_text_between(at_json_str(step, "started", NULL), end);
-        fprintf(stderr, "%s: %s %s%s%s%s\n", title, name, at_json_str(step, "state", ""),
-                time ? " (" : "", time ? time : "", time ? ")" : "");
+        at_text_line(stderr, "%s: %s %s%s%s%s", title, name, at_json_str(step, "state", ""),
+                     time ? " (" : "", time ? time : "", time ? ")" : "");
     }
 }
 
 void at_progress_show(struct at_progress *progress, JsonObject *job)
 {
+    if (progress->quiet)
+        return;
     if (!progress->terminal) {
         tell_steps(progress, job);
         return;
@@ -138,9 +143,11 @@ void at_progress_show(struct at_progress *progress, JsonObject *job)
 
 void at_progress_note(struct at_progress *progress, const char *text)
 {
+    if (progress->quiet)
+        return;
     if (progress->terminal)
         fputs("\r\033[K", stderr);
-    fprintf(stderr, "%s\n", text);
+    at_text_line(stderr, "%s", text);
     g_clear_pointer(&progress->drawn, g_free);
 }
 

@@ -6,7 +6,8 @@
 
 struct at_progress;
 
-struct at_progress *at_progress_new(void);
+/* @quiet: nothing is shown where standard error is no terminal. */
+struct at_progress *at_progress_new(bool quiet);
 /* Shows the state of a job record; draws only what has changed. */
 void at_progress_show(struct at_progress *progress, JsonObject *job);
 /* Prints a line of its own above the progress. */

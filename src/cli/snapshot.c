@@ -21,7 +21,7 @@ static const GOptionEntry create_options[] = {
 
 static int follow(struct at_cli *cli, JsonNode *answer, GError **error)
 {
-    return answer ? at_job_follow(cli, answer) : at_cli_fail_details(cli, error);
+    return answer ? at_job_follow(cli, answer) : at_cli_fail(error);
 }
 
 static int run_create(struct at_cli *cli, char **args)
@@ -198,7 +198,7 @@ static int run_delete(struct at_cli *cli, char **args)
 
 static int run_diff(struct at_cli *cli, char **args)
 {
-    static const char *const heads[] = {"WORKSTATION", "DISK", ">CHANGED", ">SIZE", NULL};
+    static const char *const heads[] = {"WORKSTATION", "DISK", ">CHANGED", ">SIZE", "NOTE", NULL};
     GError *error = NULL;
     for (int i = 0; i < 2; i++) {
         g_autofree char *vdc = NULL, *name = NULL;
@@ -217,8 +217,11 @@ static int run_diff(struct at_cli *cli, char **args)
         JsonObject *disk = json_array_get_object_element(arr, i);
         at_table_cell(table, AT_PLAIN, at_json_str(disk, "workstation", NULL));
         at_table_cell(table, AT_PLAIN, at_json_str(disk, "name", NULL));
-        at_table_take(table, AT_PLAIN, size_member(disk, "changed_bytes"));
+        const char *only = at_json_str(disk, "only_in", NULL); /* a or b: nothing to compare with */
+        at_table_take(table, AT_PLAIN, only ? NULL : size_member(disk, "changed_bytes"));
         at_table_take(table, AT_PLAIN, size_member(disk, "size"));
+        at_table_take(table, AT_PLAIN,
+                      only ? g_strdup_printf("only in %s", args[*only == 'b']) : g_strdup(""));
     }
     at_table_print(table, "no disks");
     return AT_EXIT_DONE;

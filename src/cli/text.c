@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/json.h"
+#include "base/plain.h"
 
 bool at_text_colorful(void)
 {
@@ -67,6 +68,29 @@ static void put(enum at_color color, const char *text)
         g_print("%s", text);
 }
 
+void at_text_line(FILE *to, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    g_autofree char *text = g_strdup_vprintf(fmt, ap);
+    va_end(ap);
+    g_autofree char *plain = at_plain_text(text, false);
+    (to == stderr ? g_printerr : g_print)("%s\n", plain);
+}
+
+void at_text_json(FILE *to, const char *json)
+{
+    for (const char *p = json; *p; p = g_utf8_next_char(p)) {
+        gunichar c = g_utf8_get_char(p);
+        if (c != '\n' && at_plain_steers(c)) /* stands in a string: others are never written */
+            fprintf(to, "\\u%04x", c);
+        else
+            fwrite(p, 1, (size_t)(g_utf8_next_char(p) - p), to);
+    }
+    fputc('\n', to); /* UTF-8 in every locale */
+    fflush(to);
+}
+
 static GDateTime *read_time(const char *text)
 {
     return text ? g_date_time_new_from_iso8601(text, NULL) : NULL;
@@ -116,7 +140,8 @@ char *at_text_job(JsonObject *job)
         if (behind == ' ' || behind == '\0')
             target += strlen(noun) + (behind == ' ');
     }
-    return g_strconcat(kind, *target ? " " : "", target, NULL);
+    g_autofree char *text = g_strconcat(kind, *target ? " " : "", target, NULL);
+    return at_plain_text(text, false);
 }
 
 char *at_text_digest(const char *hex)
@@ -156,25 +181,16 @@ struct at_table *at_table_new(const char *const *heads)
     return table;
 }
 
-/* What comes from the daemon or a guest must not steer the terminal. */
-static void defuse(char *text)
+void at_table_cell(struct at_table *table, enum at_color color, const char *text)
 {
-    for (; *text; text++) {
-        if (g_ascii_iscntrl(*text))
-            *text = ' ';
-    }
+    struct cell cell = {at_plain_text(text ? text : "-", false), color};
+    g_array_append_val(table->cells, cell);
 }
 
 void at_table_take(struct at_table *table, enum at_color color, char *text)
 {
-    struct cell cell = {text ? text : g_strdup("-"), color};
-    defuse(cell.text);
-    g_array_append_val(table->cells, cell);
-}
-
-void at_table_cell(struct at_table *table, enum at_color color, const char *text)
-{
-    at_table_take(table, color, g_strdup(text));
+    at_table_cell(table, color, text);
+    g_free(text);
 }
 
 void at_table_print(struct at_table *table, const char *none)
@@ -211,10 +227,10 @@ void at_table_discard(struct at_table *table)
 
 void at_text_field(const char *name, const char *value)
 {
-    g_autofree char *safe = g_strdup(value ? value : "-");
-    defuse(safe);
-    put(AT_DIM, name);
-    g_print("%*s%s\n", (int)MAX(18 - (int)at_text_width(name), 1), "", safe);
+    g_autofree char *label = at_plain_text(name, false);
+    g_autofree char *text = at_plain_text(value ? value : "-", false);
+    put(AT_DIM, label);
+    g_print("%*s%s\n", (int)MAX(18 - (int)at_text_width(label), 1), "", text);
 }
 
 void at_text_field_take(const char *name, char *value)
@@ -225,6 +241,7 @@ void at_text_field_take(const char *name, char *value)
 
 void at_text_title(const char *text)
 {
-    put(AT_BOLD, text);
+    g_autofree char *plain = at_plain_text(text, false);
+    put(AT_BOLD, plain);
     g_print("\n");
 }

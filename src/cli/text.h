@@ -5,6 +5,7 @@
 #include <json-glib/json-glib.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 
 enum at_color { AT_PLAIN, AT_BOLD, AT_DIM, AT_GREEN, AT_YELLOW, AT_RED };
 
@@ -14,6 +15,10 @@ bool at_text_colorful(void);
 unsigned at_text_width(const char *text);
 /* @text cut to @width columns, "..." at its end when it was longer; newly allocated. */
 char *at_text_cut(const char *text, unsigned width);
+/* Prints a line in which nothing steers the terminal, whatever a guest or the daemon said. */
+void at_text_line(FILE *to, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
+/* Prints JSON text; what would steer the terminal is escaped. */
+void at_text_json(FILE *to, const char *json);
 /* Colour that a state ("running", "failed") is shown in. */
 enum at_color at_text_state_color(const char *state);
 
@@ -33,7 +38,8 @@ char *at_text_digest(const char *hex);
 struct at_table;
 /* @heads: NULL-terminated; a head that begins with '>' is aligned to the right. */
 struct at_table *at_table_new(const char *const *heads);
-/* Appends a cell (copied; NULL is "-"), row by row. */
+/* Appends a cell (copied; NULL is "-"), row by row. What steers a terminal becomes spaces, here and
+ * in fields. */
 void at_table_cell(struct at_table *table, enum at_color color, const char *text);
 void at_table_take(struct at_table *table, enum at_color color, char *text);
 /* Prints to standard output, or @none when there is no row, and frees. */

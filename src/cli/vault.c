@@ -19,7 +19,7 @@ static int post(struct at_cli *cli, const char *path, JsonNode *body)
     GError *error = NULL;
     JsonNode *answer =
         at_client_call(at_cli_client(cli), "POST", body, &error, "/v1/vault/%s", path);
-    return answer ? at_job_follow(cli, answer) : at_cli_fail_details(cli, &error);
+    return answer ? at_job_follow(cli, answer) : at_cli_fail(&error);
 }
 
 static int run_status(struct at_cli *cli, char **args)

@@ -36,23 +36,26 @@ static enum at_color color_of_action(const char *action)
                                             : AT_PLAIN;
 }
 
-/* Prints the changes; true when one of them deletes data. */
-static bool show_changes(JsonObject *plan)
+static bool deletes_data(JsonArray *changes)
+{
+    bool deletes = false;
+    for (unsigned i = 0; changes && i < json_array_get_length(changes); i++)
+        deletes |= at_json_bool(json_array_get_object_element(changes, i), "deletes_data", false);
+    return deletes;
+}
+
+static void show_changes(JsonArray *changes)
 {
     static const char *const heads[] = {"CHANGE", "WHAT", "DETAIL", NULL};
-    JsonArray *changes = at_json_arr(plan, "changes");
     struct at_table *table = at_table_new(heads);
-    bool deletes = false;
     for (unsigned i = 0; changes && i < json_array_get_length(changes); i++) {
         JsonObject *change = json_array_get_object_element(changes, i);
         const char *action = at_json_str(change, "action", "");
         at_table_cell(table, color_of_action(action), action);
         at_table_cell(table, AT_PLAIN, at_json_str(change, "what", NULL));
         at_table_cell(table, AT_PLAIN, at_json_str(change, "detail", NULL));
-        deletes = deletes || at_json_bool(change, "deletes_data", false);
     }
     at_table_print(table, "nothing to change");
-    return deletes;
 }
 
 static bool asked_and_agreed(void)
@@ -68,12 +71,11 @@ static bool asked_and_agreed(void)
 static int fail_in_file(struct at_cli *cli, const struct at_yaml *yaml, GError **error)
 {
     const char *pointer = at_json_str(at_client_details(at_cli_client(cli)), "pointer", NULL);
-    const char *next = at_json_str(at_client_details(at_cli_client(cli)), "next", NULL);
     if (pointer && yaml) {
         g_autofree char *place = at_yaml_place(yaml, pointer);
         g_prefix_error(error, "%s: ", place);
     }
-    return at_cli_fail_next(error, next);
+    return at_cli_fail(error);
 }
 
 static int run_apply(struct at_cli *cli, char **args)
@@ -90,20 +92,14 @@ static int run_apply(struct at_cli *cli, char **args)
     if (!plan)
         return fail_in_file(cli, yaml, &error);
     JsonObject *obj = JSON_NODE_HOLDS_OBJECT(plan) ? json_node_get_object(plan) : NULL;
-    bool deletes = false;
+    cli->changes = at_json_arr(obj, "changes");
     if (opt_dry_run && at_cli_json(cli, plan))
         return AT_EXIT_DONE;
-    if (!cli->json) {
-        deletes = show_changes(obj);
-    } else {
-        JsonArray *changes = at_json_arr(obj, "changes");
-        for (unsigned i = 0; changes && i < json_array_get_length(changes); i++)
-            deletes = deletes || at_json_bool(json_array_get_object_element(changes, i),
-                                              "deletes_data", false);
-    }
+    if (!cli->json)
+        show_changes(cli->changes);
     if (opt_dry_run)
         return AT_EXIT_DONE;
-    if (deletes && !opt_yes && !asked_and_agreed()) {
+    if (deletes_data(cli->changes) && !opt_yes && !asked_and_agreed()) {
         at_error(&error, AT_ERROR_CONFLICT, "VDC %s: this would delete data; nothing was done",
                  def->vdc);
         return at_cli_fail_next(&error, "atoll snapshot create keeps it; --yes goes on");
@@ -271,7 +267,7 @@ static void set_workstations(JsonObject *body, char **names)
 
 static int follow(struct at_cli *cli, JsonNode *answer, GError **error)
 {
-    return answer ? at_job_follow(cli, answer) : at_cli_fail_details(cli, error);
+    return answer ? at_job_follow(cli, answer) : at_cli_fail(error);
 }
 
 static int run_start(struct at_cli *cli, char **args)

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/error.h"
 #include "base/json.h"
 #include "cli/cli.h"
 #include "cli/client.h"
@@ -59,8 +60,8 @@ static int run_list(struct at_cli *cli, char **args)
     }
     if (!found) {
         at_table_discard(table);
-        g_printerr("atoll: there is no VDC %s\n", args[0]);
-        return AT_EXIT_NOT_FOUND;
+        at_error(&error, AT_ERROR_NOT_FOUND, "there is no VDC %s", args[0]);
+        return at_cli_fail(&error);
     }
     if (at_cli_json(cli, result))
         at_table_discard(table);
@@ -104,7 +105,7 @@ static int act(struct at_cli *cli, const char *target, const char *path, JsonObj
     g_autofree char *verb = g_strdup(path);
     JsonNode *answer = at_client_call(at_cli_client(cli), "POST", g_steal_pointer(&node), &error,
                                       "/v1/vdcs/%s/workstations/%s/%s", vdc, ws, verb);
-    return answer ? at_job_follow(cli, answer) : at_cli_fail_details(cli, &error);
+    return answer ? at_job_follow(cli, answer) : at_cli_fail(&error);
 }
 
 static int run_start(struct at_cli *cli, char **args)
@@ -156,6 +157,22 @@ static const char *added(const char *before, const char *now)
     return found ? found + strlen(end) : now;
 }
 
+/* As the guest wrote it, colours and all; for programs {"log": "..."}, with --follow again and
+ * again.
+ */
+static void put_log(struct at_cli *cli, const char *text)
+{
+    if (cli->json && (*text || !opt_follow)) {
+        JsonObject *obj = json_object_new();
+        json_object_set_string_member(obj, "log", text);
+        g_autoptr(JsonNode) node = at_json_take_obj(obj);
+        at_cli_json(cli, node);
+    } else if (!cli->json) {
+        fputs(text, stdout);
+        fflush(stdout);
+    }
+}
+
 static int run_log(struct at_cli *cli, char **args)
 {
     g_autofree char *vdc = NULL, *ws = NULL, *before = g_strdup("");
@@ -170,9 +187,7 @@ static int run_log(struct at_cli *cli, char **args)
                                     "/v1/vdcs/%s/workstations/%s/log?tail=%s", vdc, ws, tail);
         if (!text)
             return at_cli_fail(&error);
-        const char *more = added(before, text);
-        fputs(more, stdout);
-        fflush(stdout);
+        put_log(cli, added(before, text));
         g_free(before);
         before = text;
         if (!opt_follow)

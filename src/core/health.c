@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/json.h"
+#include "base/plain.h"
 #include "net/net.h"
 #include "qemu/agent.h"
 
@@ -112,7 +113,7 @@ static gboolean take_answer(void *user)
     c->in_flight = false;
     c->answered = true;
     c->ok = t->ok;
-    g_strlcpy(c->reason, t->reason ? t->reason : "", sizeof c->reason);
+    at_plain_copy(c->reason, sizeof c->reason, t->reason ? t->reason : ""); /* a guest's words */
     c->due_us = at_clock_us() + (int64_t)(t->ok ? c->every_s : MIN(c->every_s, 2u)) * 1000000;
     if (!t->health->dropped)
         judge(t->health);
@@ -187,6 +188,6 @@ void at_health_view(const struct at_health *h, const char **ret_state, char *rea
     for (unsigned i = 0; h && i < h->checks->len; i++) {
         const struct check *c = h->checks->pdata[i];
         if (c->answered && !c->ok)
-            g_strlcpy(reason, c->reason, cap);
+            at_plain_copy(reason, cap, c->reason);
     }
 }

@@ -104,11 +104,20 @@ bool at_step_network_down(struct at_job *job, GError **error)
     return !id || at_vdc_network_down(at_job_core(job), id, error);
 }
 
+static void tell(struct at_job *job, const char *type)
+{
+    at_event_emit(at_job_core(job), type, vdc_name(job), at_job_user(job), NULL);
+}
+
+/* The last thing that happens to a VDC whatever is done to it, so that it has changed then. */
 bool at_step_power_on(struct at_job *job, GError **error)
 {
     struct at_core *core = at_job_core(job);
     g_autoptr(at_vdc) vdc = at_vdc_load(core->catalog, vdc_name(job), error);
-    return vdc && at_power_on_all(core, vdc, error);
+    if (!vdc || !at_power_on_all(core, vdc, error))
+        return false;
+    tell(job, "vdc.changed");
+    return true;
 }
 
 static const struct at_job_step create_steps[] = {
@@ -218,7 +227,10 @@ static bool stop_machines(struct at_job *job, bool all, GError **error)
 
 static bool stop_unwanted(struct at_job *job, GError **error)
 {
-    return stop_machines(job, false, error);
+    if (!stop_machines(job, false, error))
+        return false;
+    tell(job, "vdc.changed");
+    return true;
 }
 
 static bool stop_named(struct at_job *job, GError **error)
@@ -298,6 +310,7 @@ static bool delete_records(struct at_job *job, GError **error)
     }
     if (!at_txn_commit(txn, NULL, error))
         return false;
+    tell(job, "vdc.deleted");
     /* The catalog lets go before the vault does: a name never outlives its content. */
     for (unsigned i = 0; i < roots->len; i++) {
         struct at_root *r = roots->pdata[i];

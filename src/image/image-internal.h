@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Shared inside the image room: running a tool with progress and limits, and recognising files. */
+/* Shared inside the image room: running a tool with progress, and recognising files. */
 #pragma once
 #include "image/image.h"
 
@@ -9,14 +9,13 @@ struct at_tool {
     const char *input;      /* for its standard input; NULL: none */
     int timeout_ms;         /* then it and its process group are killed */
     int fd;                 /* becomes descriptor 3 of the tool; -1: none */
-    uint64_t limit_as;      /* RLIMIT_AS in bytes, 0: none */
-    unsigned limit_cpu_s;   /* RLIMIT_CPU in seconds, 0: none */
     bool both_outputs;      /* lines come from standard error as well */
     void (*line)(const char *line, void *user); /* pieces ended by \n or \r; may be NULL */
     void *user;
 };
 
-/* Runs a tool to its end. When it fails the error carries the end of its standard error.
+/* Runs a tool to its end. When it fails the error carries the end of its standard error,
+ * as valid UTF-8 without control characters but line ends.
  * @ret_out  its standard output, at most 1 MiB; may be NULL
  * TIMEOUT, CANCELLED, UNAVAILABLE (not installed), IO. Nothing of its group runs on return. */
 bool at_tool_run(const struct at_tool *tool, GCancellable *cancellable, char **ret_out,

@@ -1,32 +1,40 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Looks at a foreign image file: first its own bytes (sniff.c), then qemu-img, which is told the
- * format, gets the open descriptor in place of a path, and may use little memory and time. */
+ * format, sees nothing but the open file, has no rights to speak of, and may use little memory and
+ * time. */
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "base/cleanup.h"
+#include "base/confine.h"
 #include "base/error.h"
 #include "base/json.h"
+#include "base/process.h"
 #include "image/image-internal.h"
 
-enum { INFO_TIMEOUT_MS = 30000, CHECK_TIMEOUT_MS = 600000, CHECK_CPU_S = 300 };
+enum { INFO_TIMEOUT_MS = 30000, CHECK_TIMEOUT_MS = 600000, CHECK_CPU_S = 300, QEMU_IMG_LEAKS = 3 };
 static const uint64_t memory_max = UINT64_C(2) << 30;
 static const uint64_t size_max = UINT64_C(1) << 50;
 
 static JsonNode *qemu_img(const char *verb, const char *format, int fd, int timeout_ms,
-                          GCancellable *cancellable, GError **error)
+                          GCancellable *cancellable, int *ret_exit, GError **error)
 {
-    const char *argv[] = {"qemu-img", verb, "--output=json", "-f", format, "/proc/self/fd/3", NULL};
-    struct at_tool tool = {.argv = argv,
-                           .fd = fd,
-                           .timeout_ms = timeout_ms,
-                           .limit_as = memory_max,
-                           .limit_cpu_s = CHECK_CPU_S};
-    g_autofree char *text = NULL;
-    if (!at_tool_run(&tool, cancellable, &text, error))
+    g_autofree char *program = at_find_program("qemu-img", "qemu-utils", error);
+    if (!program)
         return NULL;
+    const char *argv[] = {program, verb, "--output=json", "-f", format, AT_CONFINED_FILE, NULL};
+    struct at_confine confine = {.argv = argv,
+                                 .file_fd = fd,
+                                 .listen_fd = -1,
+                                 .limit_as = memory_max,
+                                 .limit_cpu_s = CHECK_CPU_S};
+    g_autofree char *text = NULL;
+    if (!at_confine_run(&confine, timeout_ms, cancellable, &text, ret_exit, error)) {
+        g_prefix_error(error, "qemu-img %s: ", verb);
+        return NULL;
+    }
     JsonNode *node = at_json_parse(text, -1, error);
     if (node && !JSON_NODE_HOLDS_OBJECT(node)) {
         json_node_unref(node);
@@ -45,14 +53,11 @@ static bool blame_file(const char *path, GError **error, GError *local)
         g_propagate_prefixed_error(error, local, "%s: ", path);
         return false;
     }
-    g_autofree char *text = g_strdup(local->message);
-    char *place = strstr(text, "/proc/self/fd/3");
-    const char *reason = place ? place + strlen("/proc/self/fd/3") : text;
+    const char *place = strstr(local->message, AT_CONFINED_FILE);
+    const char *reason = place ? place + strlen(AT_CONFINED_FILE) : local->message;
     while (*reason == '\'' || *reason == ':' || *reason == ' ')
         reason++;
-    /* A damaged file gives hundreds of lines; the first says enough. */
-    at_error(error, AT_ERROR_INVALID, "%s is damaged or not a disk image: %.*s", path,
-             (int)strcspn(reason, "\n"), reason);
+    at_error(error, AT_ERROR_INVALID, "%s is damaged or not a disk image: %s", path, reason);
     g_error_free(local);
     return false;
 }
@@ -89,10 +94,12 @@ static bool check_structure(const char *path, const char *format, int fd, int64_
     if (!g_strv_contains(checked, format))
         return true;
     g_autoptr(GError) local = NULL;
-    g_autoptr(JsonNode) node = qemu_img("check", format, fd, CHECK_TIMEOUT_MS, cancellable, &local);
+    int exit_code = -1;
+    g_autoptr(JsonNode) node =
+        qemu_img("check", format, fd, CHECK_TIMEOUT_MS, cancellable, &exit_code, &local);
     if (!node) {
-        /* Exit 3: leaked clusters only, which cost space in the file and nothing else. */
-        if (strstr(local->message, "(exit 3)"))
+        /* Leaked clusters only, which cost space in the file and nothing else. */
+        if (exit_code == QEMU_IMG_LEAKS)
             return true;
         return blame_file(path, error, g_steal_pointer(&local));
     }
@@ -126,7 +133,7 @@ bool at_image_probe(const char *path, GCancellable *cancellable, struct at_image
         return false;
     g_autoptr(GError) local = NULL;
     g_autoptr(JsonNode) node =
-        qemu_img("info", info.format, fd, INFO_TIMEOUT_MS, cancellable, &local);
+        qemu_img("info", info.format, fd, INFO_TIMEOUT_MS, cancellable, NULL, &local);
     if (!node)
         return blame_file(path, error, g_steal_pointer(&local));
     JsonObject *object = json_node_get_object(node);

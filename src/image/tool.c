@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Runs a tool with resource limits, hands its lines out while it works (progress), and ends its
+/* Runs a tool, hands its lines out while it works (progress), and ends its
  * whole process group when it is cancelled or late. */
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -14,6 +13,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/plain.h"
 #include "base/process.h"
 #include "image/image-internal.h"
 
@@ -30,17 +30,8 @@ struct stream {
 /* Between fork and exec: async-signal-safe calls only. */
 static void child_setup(gpointer data)
 {
-    const struct at_tool *tool = data;
     setpgid(0, 0);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (tool->limit_as) {
-        struct rlimit limit = {tool->limit_as, tool->limit_as};
-        setrlimit(RLIMIT_AS, &limit);
-    }
-    if (tool->limit_cpu_s) {
-        struct rlimit limit = {tool->limit_cpu_s, tool->limit_cpu_s};
-        setrlimit(RLIMIT_CPU, &limit);
-    }
 }
 
 static void feed(struct stream *s, const char *buf, size_t len, const struct at_tool *tool)
@@ -131,13 +122,11 @@ static bool judge(const struct at_tool *tool, int stopped, int status, const GSt
                         name, tool->timeout_ms / 1000);
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
         return true;
-    g_autofree char *text = g_strstrip(g_strdup(err->str));
+    g_autofree char *text = g_strstrip(at_plain_text(err->str, true)); /* it quotes the file */
     bool full = strstr(text, "No space left on device") != NULL;
     if (WIFSIGNALED(status))
-        return at_error(error, AT_ERROR_IO, "%s was killed by signal %d%s%s%s", name,
-                        WTERMSIG(status),
-                        WTERMSIG(status) == SIGXCPU ? " (more CPU time than it may use)" : "",
-                        *text ? ": " : "", text);
+        return at_error(error, AT_ERROR_IO, "%s was killed by signal %d%s%s", name,
+                        WTERMSIG(status), *text ? ": " : "", text);
     return at_error(error, full ? AT_ERROR_NO_SPACE : AT_ERROR_IO, "%s failed (exit %d)%s%s", name,
                     WEXITSTATUS(status), *text ? ": " : "", text);
 }
@@ -183,9 +172,9 @@ bool at_tool_run(const struct at_tool *tool, GCancellable *cancellable, char **r
     g_autoptr(GError) local = NULL;
     if (!g_spawn_async_with_pipes_and_fds(
             NULL, (const char *const *)argv->pdata, (const char *const *)env,
-            G_SPAWN_DO_NOT_REAP_CHILD | G_SPAWN_CLOEXEC_PIPES, child_setup, (void *)tool, in, -1,
-            -1, tool->fd >= 0 ? &tool->fd : NULL, tool->fd >= 0 ? &target : NULL,
-            tool->fd >= 0 ? 1 : 0, &pid, NULL, &out_fd, &err_fd, &local))
+            G_SPAWN_DO_NOT_REAP_CHILD | G_SPAWN_CLOEXEC_PIPES, child_setup, NULL, in, -1, -1,
+            tool->fd >= 0 ? &tool->fd : NULL, tool->fd >= 0 ? &target : NULL, tool->fd >= 0 ? 1 : 0,
+            &pid, NULL, &out_fd, &err_fd, &local))
         return at_error(error, AT_ERROR_UNAVAILABLE, "start %s: %s", program, local->message);
     g_autoptr(GString) out_kept = g_string_new(NULL);
     g_autoptr(GString) err_kept = g_string_new(NULL);

@@ -66,16 +66,28 @@ char *at_net_dnsmasq_conf(const struct at_net_config *config, const struct at_ne
                            mask, dir, dir, router, router);
 }
 
+/* dnsmasq takes a word of dhcp-hosts for a keyword or a lease time ("12", "1d", "infinite") before
+ * it takes it for a name. */
+static bool is_plain_name(const char *name)
+{
+    static const char *const words[] = {"ignore", "infinite", NULL};
+    const char *unit = name + strspn(name, G_CSET_DIGITS);
+    bool time = unit != name && strspn(unit, "smhdw") <= 1 && unit[strspn(unit, "smhdw")] == '\0';
+    return !time && !g_strv_contains(words, name);
+}
+
 char *at_net_dnsmasq_dhcp_hosts(const struct at_net_config *config, const char *network)
 {
     GString *text = g_string_new(NULL);
     for (unsigned i = 0; i < config->n_hosts; i++) {
         const struct at_net_host *host = &config->hosts[i];
         /* id:* because a boot loader and a system send different client ids, and a clone with a
-         * fresh machine-id another one again: the MAC alone says who it is. */
+         * fresh machine-id another one again: the MAC alone says who it is. A guest whose name is
+         * left out still has it in DNS, by dns-hosts. */
         if (strcmp(host->network, network) == 0)
-            g_string_append_printf(text, "%s,id:*,%s,%s\n", host->mac, host->address,
-                                   host->workstation);
+            g_string_append_printf(text, "%s,id:*,%s%s%s\n", host->mac, host->address,
+                                   is_plain_name(host->workstation) ? "," : "",
+                                   is_plain_name(host->workstation) ? host->workstation : "");
     }
     return g_string_free(text, FALSE);
 }
@@ -100,6 +112,25 @@ const char *at_net_dnsmasq_upstream(void)
         g_file_test(resolved, G_FILE_TEST_EXISTS))
         return resolved;
     return "/etc/resolv.conf";
+}
+
+GArray *at_net_dnsmasq_servers(const char *path)
+{
+    GArray *servers = g_array_new(FALSE, FALSE, sizeof(uint32_t));
+    g_autofree char *text = NULL;
+    if (!g_file_get_contents(path, &text, NULL, NULL))
+        return servers;
+    g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
+    for (char **line = lines; *line; line++) {
+        uint32_t address;
+        if (!g_str_has_prefix(*line, "nameserver"))
+            continue;
+        char *server = g_strstrip(*line + strlen("nameserver"));
+        server[strcspn(server, " \t")] = '\0';
+        if (at_net_address_parse(server, &address, NULL))
+            g_array_append_val(servers, address);
+    }
+    return servers;
 }
 
 static bool says(const char *dir, const char *name, const char *text)

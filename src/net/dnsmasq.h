@@ -19,6 +19,10 @@ char *at_net_dnsmasq_dns_hosts(const struct at_net_config *config, const char *n
  * host's loopback (systemd-resolved) is not reachable there, but says where its own list is. */
 const char *at_net_dnsmasq_upstream(void);
 
+/* The IPv4 name servers in the resolv.conf at @path, as numbers (uint32_t); empty when there are
+ * none or no file. */
+GArray *at_net_dnsmasq_servers(const char *path);
+
 /* Makes it run with these files: started, told to read its hosts again, restarted or left alone,
  * whichever is the least. @netns: path. Fault point: net.dnsmasq. */
 bool at_net_dnsmasq_ensure(const struct at_net_config *config, const struct at_net_segment *segment,

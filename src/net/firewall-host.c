@@ -8,6 +8,8 @@
 #include "net/firewall.h"
 #include "net/names.h"
 
+#define LINK_LOCAL UINT32_C(0xa9fe0000) /* 169.254.0.0/16 */
+
 static void link_clear(void *p)
 {
     g_free(((struct at_net_host_link *)p)->veth);
@@ -133,7 +135,7 @@ at_net_host_table *at_net_host_table_read(const char *name, GError **error)
 
 /* Sets and chains are declared again each time and the rules replaced, so that a newer release's
  * rules take the place of an older one's; the elements stay. */
-static void put_skeleton(GString *text, const char *table)
+static void put_skeleton(GString *text, const char *table, const GArray *servers)
 {
     static const char *const chains[] = {"antispoof",   "prerouting", "output",
                                          "postrouting", "input",      "forward"};
@@ -186,20 +188,30 @@ static void put_skeleton(GString *text, const char *table)
         "  chain forward {\n"
         "    oifname @links ct state established,related accept\n"
         "    oifname @links ct status dnat accept\n"
-        "    oifname @links drop\n"
-        "    iifname @links ip daddr 169.254.0.0/16 drop\n"
-        "  }\n"
-        "}\n",
+        "    oifname @links drop\n",
         table);
+    /* In many clouds the host's name server has the address of the metadata, at another port. */
+    for (unsigned i = 0; servers && i < servers->len; i++) {
+        uint32_t address = g_array_index(servers, uint32_t, i);
+        g_autofree char *server = at_net_address_text(address);
+        if (address >> 16 == LINK_LOCAL >> 16)
+            g_string_append_printf(text,
+                                   "    iifname @links ip daddr %s meta l4proto { tcp, udp }"
+                                   " th dport 53 accept\n",
+                                   server);
+    }
+    g_string_append(text, "    iifname @links ip daddr 169.254.0.0/16 drop\n"
+                          "  }\n"
+                          "}\n");
 }
 
-char *at_net_host_rules(const char *table, const at_net_host_table *now, const char *veth,
-                        uint32_t address, const struct at_net_port *ports, unsigned n_ports,
-                        bool remove)
+char *at_net_host_rules(const char *table, const at_net_host_table *now, const GArray *servers,
+                        const char *veth, uint32_t address, const struct at_net_port *ports,
+                        unsigned n_ports, bool remove)
 {
     GString *text = g_string_new(NULL);
     bool others = false;
-    put_skeleton(text, table);
+    put_skeleton(text, table, servers);
     for (unsigned i = 0; i < now->links->len; i++) {
         const struct at_net_host_link *link =
             &g_array_index(now->links, struct at_net_host_link, i);

@@ -42,7 +42,9 @@ at_net_host_table *at_net_host_table_read(const char *table, GError **error);
 GStrv at_net_host_tables(GError **error);
 
 /* The transaction that gives @veth exactly this address and these ports in a table that holds
- * @now, or (with @ports NULL) takes it out, with the table when it was the last. Pure. */
-char *at_net_host_rules(const char *table, const at_net_host_table *now, const char *veth,
-                        uint32_t address, const struct at_net_port *ports, unsigned n_ports,
-                        bool remove);
+ * @now, or (with @remove) takes it out, with the table when it was the last. Pure.
+ * @servers  the host's name servers (uint32_t), which VDCs may ask also where they are link-local;
+ *           may be NULL */
+char *at_net_host_rules(const char *table, const at_net_host_table *now, const GArray *servers,
+                        const char *veth, uint32_t address, const struct at_net_port *ports,
+                        unsigned n_ports, bool remove);

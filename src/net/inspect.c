@@ -163,7 +163,8 @@ static bool try_features(void *data, GError **error)
                                          .n_ports = 1};
     g_autofree char *router = at_net_router_rules(&config);
     at_net_host_table empty = {g_array_new(FALSE, FALSE, 1), g_array_new(FALSE, FALSE, 1)};
-    g_autofree char *host_rules = at_net_host_rules("atoll_probe", &empty, "a", 1, &port, 1, false);
+    g_autofree char *host_rules =
+        at_net_host_rules("atoll_probe", &empty, NULL, "a", 1, &port, 1, false);
     g_autofree char *all = g_strconcat(router, host_rules, NULL);
     const uint8_t mac[6] = {2, 0, 0, 0, 0, 1};
     g_autoptr(at_net_route) sock = at_net_route_open(error);

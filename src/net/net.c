@@ -156,7 +156,8 @@ static bool remove_host_rules(const char *table, const char *veth, GError **erro
     /* An empty table is what a foreign hand left; it goes too. */
     if (!mine && (now->links->len > 0 || !g_strv_contains((const char *const *)tables, table)))
         return true;
-    g_autofree char *rules = at_net_host_rules(table, now, veth, 0, NULL, 0, true);
+    g_autoptr(GArray) servers = at_net_dnsmasq_servers(at_net_dnsmasq_upstream());
+    g_autofree char *rules = at_net_host_rules(table, now, servers, veth, 0, NULL, 0, true);
     return at_net_nft_change(rules, error);
 }
 
@@ -197,8 +198,10 @@ static bool make_uplink(at_net_route *sock, const char *site, struct up *up, con
     }
     if (!at_net_uplink_choose(used, wanted, seed, &up->uplink, error))
         return false;
-    g_autofree char *rules = at_net_host_rules(table, now, veth, at_net_uplink_vdc(&up->uplink),
-                                               config->ports, config->n_ports, false);
+    g_autoptr(GArray) servers = at_net_dnsmasq_servers(at_net_dnsmasq_upstream());
+    g_autofree char *rules =
+        at_net_host_rules(table, now, servers, veth, at_net_uplink_vdc(&up->uplink), config->ports,
+                          config->n_ports, false);
     if (!at_net_nft_change(rules, error) || !host_forwarding(site, error))
         return false;
     int index = at_net_link_index(sock, veth, error);

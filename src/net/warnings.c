@@ -41,18 +41,10 @@ static void warn_firewalls(GStrvBuilder *list)
 static void warn_name_servers(GStrvBuilder *list)
 {
     const char *path = at_net_dnsmasq_upstream();
-    g_autofree char *text = NULL;
+    g_autoptr(GArray) servers = at_net_dnsmasq_servers(path);
     bool reachable = false;
-    if (!g_file_get_contents(path, &text, NULL, NULL))
-        text = g_strdup("");
-    g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
-    for (char **line = lines; *line; line++) {
-        uint32_t address;
-        if (!g_str_has_prefix(*line, "nameserver"))
-            continue;
-        char *server = g_strstrip(*line + strlen("nameserver"));
-        reachable |= at_net_address_parse(server, &address, NULL) && address >> 24 != 127;
-    }
+    for (unsigned i = 0; i < servers->len; i++)
+        reachable |= g_array_index(servers, uint32_t, i) >> 24 != 127;
     if (!reachable) {
         g_autofree char *message = g_strdup_printf(
             "%s names no IPv4 name server outside this host: VDCs resolve their own names only",

@@ -20,7 +20,9 @@ enum {
     MIB = 1 << 20,
     MAX_NICS = 8,
     MAX_DISKS = 30,
-    SERIAL_MAX = 20,
+    NAME_MAX_LEN = 63,
+    SERIAL_MAX = 20, /* virtio-blk: VIRTIO_BLK_ID_BYTES */
+    SERIAL_HEAD = 11,
     PORTS_PER_SLOT = 8,
     NIC_SLOT = 2,  /* of the root bus: one slot for eight ports */
     DISK_SLOT = 4, /* four slots: disks and the seed */
@@ -69,11 +71,11 @@ static bool check_disk(const struct at_machine_disk *disk, const char *nbd_socke
                         disk->readonly ? "disk %u is read-only: it needs a base and no overlays"
                                        : "disk %u has no overlay to write to",
                         disk->index);
-    if (disk->serial && (strlen(disk->serial) > SERIAL_MAX ||
+    if (disk->serial && (strlen(disk->serial) > NAME_MAX_LEN ||
                          !all_of(disk->serial, G_CSET_A_2_Z G_CSET_a_2_z G_CSET_DIGITS "-_.")))
         return at_error(error, AT_ERROR_INVALID,
                         "disk %u: serial \"%s\" must be 1 to %d letters, digits, '-', '_' or '.'",
-                        disk->index, disk->serial, SERIAL_MAX);
+                        disk->index, disk->serial, NAME_MAX_LEN);
     return true;
 }
 
@@ -204,6 +206,20 @@ static void add_blockdev(GPtrArray *argv, JsonNode *node)
     add(argv, "-blockdev", "%s", json);
 }
 
+/* What the guest sees: a name that is too long becomes its head and a hash of all of it, which
+ * docs/man/atoll-vdc.5 promises. */
+static char *serial_of(const struct at_machine_disk *disk)
+{
+    struct at_digest digest;
+    if (!disk->serial)
+        return g_strdup_printf("d%u", disk->index);
+    if (strlen(disk->serial) <= SERIAL_MAX)
+        return g_strdup(disk->serial);
+    at_digest_of(disk->serial, strlen(disk->serial), &digest);
+    g_autofree char *hex = at_digest_dup_hex(&digest);
+    return g_strdup_printf("%.*s-%.8s", SERIAL_HEAD, disk->serial, hex);
+}
+
 static void add_disk(GPtrArray *argv, const struct at_machine_config *c, unsigned position)
 {
     const struct at_machine_disk *disk = &c->disks[position];
@@ -215,8 +231,7 @@ static void add_disk(GPtrArray *argv, const struct at_machine_config *c, unsigne
     g_autofree char *top = disk->n_gens > 0
                                ? at_blockdev_overlay_node(disk->index, disk->gens[disk->n_gens - 1])
                                : at_blockdev_base_node(disk->index, disk->base_root);
-    g_autofree char *serial =
-        disk->serial ? g_strdup(disk->serial) : g_strdup_printf("d%u", disk->index);
+    g_autofree char *serial = serial_of(disk);
     g_autofree char *boot = position == 0 ? g_strdup(",bootindex=0") : g_strdup("");
     add_port(argv, port, DISK_SLOT, position, DISK_CHASSIS);
     add(argv, "-device",

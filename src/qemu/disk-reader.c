@@ -16,10 +16,10 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/confine.h"
 #include "base/error.h"
 #include "base/json.h"
 #include "base/process.h"
-#include "qemu/confine.h"
 #include "qemu/foreign-image.h"
 
 enum {

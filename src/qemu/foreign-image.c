@@ -2,16 +2,12 @@
 /* Looks at a disk image from outside before it is read: it must not refer to other files. */
 #include "qemu/foreign-image.h"
 
-#include <errno.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
-#include "base/cleanup.h"
+#include "base/confine.h"
 #include "base/error.h"
 #include "base/json.h"
 #include "base/process.h"
-#include "qemu/confine.h"
 
 static bool refuse_references(JsonObject *info, const char *path, GError **error)
 {
@@ -38,25 +34,18 @@ static bool refuse_references(JsonObject *info, const char *path, GError **error
 
 bool at_foreign_image_check(int file_fd, const char *name, const char *path, GError **error)
 {
-    enum { INFO_MAX = 1 << 20, INFO_MS = 20000 };
+    enum { INFO_MS = 20000 };
     g_autofree char *program = at_find_program("qemu-img", "qemu-utils", error);
-    at_autofd out = memfd_create("info", MFD_CLOEXEC);
     if (!program)
         return false;
-    if (out < 0)
-        return at_error_errno(error, errno, "memfd_create");
     const char *argv[] = {program, "info", "--output=json", name, NULL};
-    struct at_confine confine = {.argv = argv, .file_fd = file_fd, .listen_fd = -1, .out_fd = out};
-    struct at_confined child = AT_CONFINED_NONE;
-    bool ok = at_confine_start(&confine, &child, error) && at_confined_wait(&child, INFO_MS, error);
-    at_confined_end(&child);
-    if (!ok) {
+    struct at_confine confine = {.argv = argv, .file_fd = file_fd, .listen_fd = -1};
+    g_autofree char *text = NULL;
+    if (!at_confine_run(&confine, INFO_MS, NULL, &text, NULL, error)) {
         g_prefix_error(error, "%s: ", path);
         return false;
     }
-    g_autofree char *text = g_malloc(INFO_MAX + 1);
-    ssize_t n = pread(out, text, INFO_MAX, 0);
-    g_autoptr(JsonNode) info = at_json_parse(text, MAX(n, 0), error);
+    g_autoptr(JsonNode) info = at_json_parse(text, -1, error);
     if (!info)
         return false;
     if (!JSON_NODE_HOLDS_OBJECT(info))

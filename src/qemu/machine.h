@@ -13,7 +13,8 @@ enum at_accel { AT_ACCEL_AUTO, AT_ACCEL_KVM, AT_ACCEL_TCG };
 
 struct at_machine_disk {
     unsigned index;        /* device disk<index>, serial "d<index>" unless @serial is given */
-    const char *serial;    /* shown in the guest as /dev/disk/by-id/virtio-<serial>; <= 20 bytes */
+    const char *serial;    /* shown in the guest as /dev/disk/by-id/virtio-<serial>; of more than 20
+                              bytes, at most 63, the first 11 and '-' and 8 digits of the SHA-256 */
     uint64_t size;         /* bytes; for the caller's use, the overlays know it */
     bool readonly;         /* no overlays: the base itself, read-only */
     const char *base_root; /* 64 hex: nbd export below the overlays; NULL: zeros (null base) */

@@ -6,6 +6,8 @@
 #include "wire/scalar.h"
 
 enum {
+    MAX_CPUS = 255,  /* of the board that workstations have */
+    MAX_DRIVES = 30, /* its slots for disks and volumes together */
     MAX_DISKS = 16,
     MAX_NICS = 8,
     MAX_ATTACHED = 16,
@@ -287,7 +289,7 @@ bool at_reader_workstation(struct at_reader *r, const struct at_place *at, JsonN
     uint64_t memory = UINT64_C(1) << 30;
     if (!at_read_object(&r->check, at, node, keys, &obj) ||
         !at_read_name(&r->check, at, obj, "name", "workstation", true, &name) ||
-        !at_read_int(&r->check, at, obj, "cpus", false, 1, 256, &cpus) ||
+        !at_read_int(&r->check, at, obj, "cpus", false, 1, MAX_CPUS, &cpus) ||
         !at_read_size(&r->check, at, obj, "memory", min_memory, max_memory, &memory) ||
         !at_read_choice(&r->check, at, obj, "accel", accels, &accel) ||
         !at_read_choice(&r->check, at, obj, "restart", policies, &restart) ||
@@ -316,6 +318,11 @@ bool at_reader_workstation(struct at_reader *r, const struct at_place *at, JsonN
                              name);
     if (volumes && !read_strings(r, AT_KEY(at, "volumes"), volumes, good_volume, ws, &ws->volumes))
         return false;
+    if (ws->disks->len + g_strv_length(ws->volumes) > MAX_DRIVES)
+        return at_place_fail(&r->check, AT_KEY(at, "volumes"),
+                             "workstation %s has %u disks and %u volumes, allowed are at most %d "
+                             "together",
+                             name, ws->disks->len, g_strv_length(ws->volumes), MAX_DRIVES);
     return read_cloud_init(r, ws, AT_KEY(at, "cloud_init"),
                            json_object_get_member(obj, "cloud_init"));
 }

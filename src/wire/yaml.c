@@ -7,7 +7,13 @@
 
 #include "base/error.h"
 
-enum { MAX_BYTES = 1 << 20, MAX_VALUES = 20000, MAX_DEPTH = 32 };
+enum {
+    MAX_BYTES = 1 << 20,
+    MAX_VALUES = 20000,
+    MAX_DEPTH = 32,
+    MAX_KEY = 256,        /* bytes */
+    MAX_COPIED = 4 << 20, /* bytes of text beyond those of the file: what aliases may add */
+};
 
 struct mark {
     size_t line, column; /* from 1 */
@@ -24,6 +30,7 @@ struct walk {
     yaml_document_t *doc;
     GString *pointer;
     unsigned values, depth;
+    size_t copies_left; /* bytes of text and places that may still be stored */
     GError **error;
 };
 
@@ -38,12 +45,25 @@ static bool fail(const struct at_yaml *yaml, yaml_mark_t mark, GError **error, c
                     mark.column + 1, text);
 }
 
-static void remember(struct walk *w, const char *suffix, yaml_mark_t mark)
+/* Counts @len bytes that will be stored. */
+static bool afford(struct walk *w, size_t len, yaml_mark_t mark)
 {
+    if (len > w->copies_left)
+        return fail(w->yaml, mark, w->error,
+                    "the document has more than 4 MiB of text when its aliases are followed");
+    w->copies_left -= len;
+    return true;
+}
+
+static bool remember(struct walk *w, const char *suffix, yaml_mark_t mark)
+{
+    if (!afford(w, w->pointer->len, mark))
+        return false;
     struct mark *m = g_new(struct mark, 1);
     m->line = mark.line + 1;
     m->column = mark.column + 1;
     g_hash_table_insert(w->yaml->marks, g_strconcat(w->pointer->str, suffix, NULL), m);
+    return true;
 }
 
 static void push_key(GString *pointer, const char *key)
@@ -137,13 +157,17 @@ static JsonNode *mapping(struct walk *w, const yaml_node_t *node)
             return NULL;
         }
         const char *name = (const char *)key->data.scalar.value;
+        if (key->data.scalar.length > MAX_KEY) {
+            fail(w->yaml, key->start_mark, w->error, "a key has at most %d bytes, not %zu", MAX_KEY,
+                 key->data.scalar.length);
+            return NULL;
+        }
         if (strlen(name) != key->data.scalar.length || json_object_has_member(obj, name)) {
             fail(w->yaml, key->start_mark, w->error, "the key \"%s\" is there twice", name);
             return NULL;
         }
         push_key(w->pointer, name);
-        remember(w, "#", key->start_mark);
-        JsonNode *value = convert(w, pair->value);
+        JsonNode *value = remember(w, "#", key->start_mark) ? convert(w, pair->value) : NULL;
         g_string_truncate(w->pointer, here);
         if (!value)
             return NULL;
@@ -177,7 +201,9 @@ static JsonNode *convert(struct walk *w, int index)
         fail(w->yaml, node->start_mark, w->error, "%s", why);
         return NULL;
     }
-    remember(w, "", node->start_mark);
+    if (!remember(w, "", node->start_mark) ||
+        (node->type == YAML_SCALAR_NODE && !afford(w, node->data.scalar.length, node->start_mark)))
+        return NULL;
     w->depth++;
     JsonNode *json = node->type == YAML_SCALAR_NODE     ? scalar(node)
                      : node->type == YAML_SEQUENCE_NODE ? sequence(w, node)
@@ -246,7 +272,7 @@ static bool load(struct at_yaml *yaml, yaml_parser_t *parser, const char *text, 
         return explain(yaml, parser, text, len, error);
     if (yaml_document_get_root_node(&doc)) {
         g_autoptr(GString) pointer = g_string_new(NULL);
-        struct walk w = {yaml, &doc, pointer, 0, 0, error};
+        struct walk w = {yaml, &doc, pointer, 0, 0, MAX_COPIED + len, error};
         yaml->root = convert(&w, 1);
     } else {
         fail(yaml, (yaml_mark_t){0}, error, "the file is empty");

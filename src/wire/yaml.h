@@ -2,8 +2,9 @@
 /* One YAML document as JSON, with the place of every value, so that whoever finds fault with the
  * JSON can name file:line:column.
  * YAML 1.2 with little magic: only true and false are booleans; numbers are decimal; everything
- * else is text. Refused: duplicate keys, tags, a second document, and documents that grow beyond
- * 20,000 values or 32 levels when their aliases are followed. */
+ * else is text. Refused: duplicate keys, keys of more than 256 bytes, tags, a second document, and
+ * documents that grow beyond 20,000 values, 32 levels or 4 MiB of text and places more than the
+ * file has when their aliases are followed. */
 #pragma once
 #include <glib.h>
 #include <json-glib/json-glib.h>

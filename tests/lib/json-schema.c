@@ -141,7 +141,10 @@ static bool check_items(const struct check *c, JsonObject *schema, JsonArray *va
 {
     JsonNode *items = json_object_get_member(schema, "items");
     bool ok = true;
-    for (unsigned i = 0; items && i < json_array_get_length(value); i++) {
+    unsigned n = json_array_get_length(value);
+    if (n < at_json_int(schema, "minItems", 0) || n > at_json_int(schema, "maxItems", G_MAXUINT))
+        ok = complain(c, where, "%u items are too many or too few", n);
+    for (unsigned i = 0; items && i < n; i++) {
         g_autofree char *below = g_strdup_printf("%s/%u", where, i);
         ok &= check(c, items, json_array_get_element(value, i), below);
     }
@@ -163,11 +166,17 @@ static bool check_choice(const struct check *c, JsonNode *choices, bool exactly_
 
 static bool knows(const char *keyword)
 {
-    static const char *const known[] = {
-        "$ref",        "type",  "enum",    "pattern", "minimum",  "maximum",
-        "maxLength",   "items", "oneOf",   "anyOf",   "required", "additionalProperties",
-        "description", "title", "default", "format",  "examples", "properties",
-        NULL};
+    static const char *const known[] = {"$ref",        "type",
+                                        "enum",        "pattern",
+                                        "minimum",     "maximum",
+                                        "maxLength",   "minItems",
+                                        "maxItems",    "items",
+                                        "oneOf",       "anyOf",
+                                        "required",    "additionalProperties",
+                                        "description", "title",
+                                        "default",     "format",
+                                        "examples",    "properties",
+                                        NULL};
     return g_strv_contains(known, keyword);
 }
 

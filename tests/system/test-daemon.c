@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* atolld itself: options, readiness, signals, a second daemon, and answers of the real core held
  * against the API description. Needs root; no guest is started. */
+#include <inttypes.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -308,6 +309,98 @@ static void real_answers_are_as_described(void)
     daemon_stop(d);
 }
 
+/* ---- events of the real core ---- */
+
+/* Opens the stream, after @last where it is not "". */
+static int open_events(struct daemon *d, const char *last, GString *text)
+{
+    g_autofree char *request =
+        g_strdup_printf("GET /v1/events HTTP/1.1\r\nHost: localhost\r\n%s%s%s\r\n",
+                        *last ? "Last-Event-ID: " : "", last, *last ? "\r\n" : "");
+    int fd = client_connect(d->socket);
+    client_send_text(fd, request);
+    g_autoptr(client_answer) head = client_read_head(fd);
+    g_assert_cmpuint(head->status, ==, 200);
+    g_assert_true(client_read_until(fd, text, "retry: 2000\n\n"));
+    return fd;
+}
+
+/* "ID TYPE SUBJECT" of every event, ids growing; reads up to the end of @job. */
+static GPtrArray *read_events(int fd, GString *text, const char *job)
+{
+    GPtrArray *list = g_ptr_array_new_with_free_func(g_free);
+    int64_t before = 0;
+    g_autofree char *end = g_strdup_printf("\"type\":\"job.finished\",\"subject\":\"%s\"", job);
+    g_assert_true(client_read_until(fd, text, end));
+    const char *last = strstr(text->str, end);
+    g_autoptr(GString) tail = g_string_new(last);
+    g_string_truncate(text, (gsize)(last - text->str));
+    g_assert_true(client_read_until(fd, tail, "\n\n")); /* the whole event */
+    g_string_append(text, tail->str);
+    for (const char *p = text->str; (p = strstr(p, "\nid: ")); p++) {
+        g_auto(GStrv) lines = g_strsplit(p + 1, "\n", 4);
+        g_autoptr(JsonNode) data = at_json_parse(lines[2] + strlen("data: "), -1, NULL);
+        g_assert_nonnull(data);
+        JsonObject *event = json_node_get_object(data);
+        int64_t id = at_json_int(event, "id", 0);
+        const char *type = at_json_str(event, "type", "");
+        g_assert_cmpint(id, ==, g_ascii_strtoll(lines[0] + strlen("id: "), NULL, 10));
+        g_assert_cmpstr(lines[1] + strlen("event: "), ==, type);
+        g_assert_cmpint(id, >, before);
+        before = id;
+        g_ptr_array_add(list, g_strdup_printf("%" PRId64 " %s %s", id, type,
+                                              at_json_str(event, "subject", "")));
+        if (strstr(lines[2], end))
+            break;
+    }
+    return list;
+}
+
+static int place_of(const GPtrArray *list, const char *type, const char *subject)
+{
+    g_autofree char *wanted = g_strdup_printf(" %s %s", type, subject);
+    for (unsigned i = 0; i < list->len; i++) {
+        if (g_str_has_suffix(list->pdata[i], wanted))
+            return (int)i;
+    }
+    return -1;
+}
+
+static void events_come_in_order_and_can_be_taken_up(void)
+{
+    if (!at_test_needs_root() || !at_test_needs_program("nbdkit") ||
+        !at_test_needs_program("qemu-img") || !at_test_needs_program("ip"))
+        return;
+    static const char definition[] = "{\"vdc\":\"events\",\"workstations\":[{\"name\":\"one\","
+                                     "\"memory\":\"64 MiB\",\"disks\":[{\"size\":\"1 MiB\"}]}]}";
+    struct daemon *d = daemon_new();
+    daemon_start(d);
+    g_autoptr(client_answer) served = client_request(d->socket, "GET", "/v1/openapi.json", NULL);
+    g_autoptr(GString) text = g_string_new(NULL), rest = g_string_new(NULL);
+    at_autofd live = open_events(d, "", text);
+    do_job(d, served->json, "PUT", VDC, "/v1/vdcs/events?start=false", definition);
+    g_autoptr(client_answer) jobs =
+        ask(d, served->json, "GET", "/v1/jobs", "/v1/jobs?vdc=events", NULL, 200);
+    JsonObject *newest = json_array_get_object_element(json_node_get_array(jobs->json), 0);
+    const char *job = at_json_str(newest, "id", "");
+    g_autoptr(GPtrArray) all = read_events(live, text, job);
+    int step = place_of(all, "job.step", job), changed = place_of(all, "vdc.changed", "events"),
+        finished = place_of(all, "job.finished", job);
+    g_assert_cmpint(step, >=, 0);
+    g_assert_cmpint(changed, >, step);
+    g_assert_cmpint(finished, >, changed);
+
+    g_autofree char *last = g_strdup(all->pdata[step]);
+    last[strcspn(last, " ")] = '\0';
+    at_autofd again = open_events(d, last, rest);
+    g_autoptr(GPtrArray) missed = read_events(again, rest, job);
+    g_assert_cmpuint(missed->len, ==, all->len - (unsigned)step - 1);
+    for (unsigned i = 0; i < missed->len; i++)
+        g_assert_cmpstr(missed->pdata[i], ==, all->pdata[(unsigned)step + 1 + i]);
+    do_job(d, served->json, "DELETE", VDC, "/v1/vdcs/events", NULL);
+    daemon_stop(d);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -319,5 +412,7 @@ int main(int argc, char **argv)
     g_test_add_func("/daemon/a-second-one-is-refused-and-hurts-nothing",
                     a_second_daemon_is_refused_and_hurts_nothing);
     g_test_add_func("/daemon/real-answers-are-as-described", real_answers_are_as_described);
+    g_test_add_func("/daemon/events-come-in-order-and-can-be-taken-up",
+                    events_come_in_order_and_can_be_taken_up);
     return g_test_run();
 }

@@ -190,6 +190,14 @@ static bool has_no_open_job(struct site *s)
            !strstr(list, "\"queued\"");
 }
 
+static int64_t plain_bytes(struct site *s)
+{
+    g_autofree char *text = NULL;
+    g_assert_cmpint(cli_f(s, &text, "vault show"), ==, 0);
+    g_autoptr(JsonNode) node = at_json_parse(text, -1, NULL);
+    return at_json_int(json_node_get_object(node), "plain_bytes", -1);
+}
+
 /* Killed in front of every effect: afterwards the image is there whole, or not at all. */
 static void test_crashes(void)
 {
@@ -229,11 +237,47 @@ static void test_crashes(void)
         g_assert_cmpuint(count_images(s), ==, 0);
     }
     /* Nothing is kept alive by what was undone. */
-    g_autofree char *text = NULL;
     g_assert_cmpint(cli_f(s, NULL, "vault gc"), ==, 0);
-    g_assert_cmpint(cli_f(s, &text, "vault show"), ==, 0);
-    g_autoptr(JsonNode) node = at_json_parse(text, -1, NULL);
-    g_assert_cmpint(at_json_int(json_node_get_object(node), "plain_bytes", -1), <, 1 << 20);
+    g_assert_cmpint(plain_bytes(s), <, 1 << 20);
+    site_close(s);
+}
+
+/* The job's record; NULL while nobody answers. */
+static JsonNode *job(struct site *s, const char *id)
+{
+    g_autofree char *words = g_strconcat("job show ", id, NULL), *text = NULL;
+    return cli(s, &text, words) == 0 ? at_json_parse(text, -1, NULL) : NULL;
+}
+
+static bool is_reading(struct site *s, const char *id)
+{
+    g_autoptr(JsonNode) node = job(s, id);
+    return node && at_json_int(json_node_get_object(node), "bytes_done", 0) > 0;
+}
+
+static void test_cancel(void)
+{
+    struct site site, *s = &site;
+    if (!site_open(s))
+        return;
+    sh(s, "head -c 1G /dev/urandom >large.raw; truncate -s 4G large.raw;"
+          "head -c 1M /dev/urandom >small.raw");
+    g_autofree char *started = NULL, *ended = NULL;
+    g_assert_cmpint(cli_f(s, &started, "image import large.raw --name large --no-wait"), ==, 0);
+    g_autoptr(JsonNode) node = at_json_parse(started, -1, NULL);
+    const char *id = at_json_str(json_node_get_object(node), "id", NULL);
+    g_assert_true(at_test_until(is_reading(s, id), CLI_MS));
+    g_assert_cmpint(cli_f(s, NULL, "job cancel %s", id), ==, 0);
+    g_assert_cmpint(cli_f(s, &ended, "job wait %s", id), ==, 1);
+    g_autoptr(JsonNode) record = job(s, id);
+    g_assert_cmpstr(at_json_str(json_node_get_object(record), "state", ""), ==, "cancelled");
+    g_assert_cmpuint(count_images(s), ==, 0);
+    sh(s, "test -z \"$(find s/tmp s/vault/roots -mindepth 1 -type f)\"");
+    g_assert_cmpint(cli_f(s, NULL, "vault gc"), ==, 0);
+    g_assert_cmpint(plain_bytes(s), <, 1 << 20);
+    /* Neither the name nor anything else is held. */
+    g_assert_cmpint(cli_f(s, NULL, "image import small.raw --name large"), ==, 0);
+    g_assert_cmpint(cli_f(s, NULL, "vault verify"), ==, 0);
     site_close(s);
 }
 
@@ -249,5 +293,6 @@ int main(int argc, char **argv)
     g_test_add_func("/image/jobs/refuses-bad-files-with-the-reason-and-records-nothing",
                     test_bad_files);
     g_test_add_func("/image/jobs/leaves-an-image-whole-or-not-at-all-when-killed", test_crashes);
+    g_test_add_func("/image/jobs/cancelling-an-import-leaves-nothing", test_cancel);
     return g_test_run();
 }

@@ -200,6 +200,20 @@ static void errors_come_before_the_upgrade(struct fixture *f, const void *u)
     g_assert_nonnull(strstr(answer_message(plain), "WebSocket"));
 }
 
+static unsigned status_without_upgrade(struct fixture *f, const char *target)
+{
+    g_autoptr(client_answer) answer = client_request(f->path, "GET", target, NULL);
+    g_test_message("%s: %s", target, answer_message(answer));
+    return answer->status;
+}
+
+static void who_asks_without_an_upgrade_hears_why_there_is_none(struct fixture *f, const void *u)
+{
+    g_assert_cmpuint(status_without_upgrade(f, "/v1/consoles/rag-team/not_found"), ==, 404);
+    g_assert_cmpuint(status_without_upgrade(f, "/v1/consoles/rag-team/tune"), ==, 409);
+    g_assert_cmpuint(status_without_upgrade(f, "/v1/consoles/rag-team/eval"), ==, 400);
+}
+
 static void consoles_end_with_the_api(struct fixture *f, const void *u)
 {
     double_stop();
@@ -227,6 +241,8 @@ int main(int argc, char **argv)
     ADD("a-client-that-goes-frees-the-console", a_client_that_goes_frees_the_console);
     ADD("a-second-client-is-told", a_second_client_is_told);
     ADD("errors-come-before-the-upgrade", errors_come_before_the_upgrade);
+    ADD("who-asks-without-an-upgrade-hears-why-there-is-none",
+        who_asks_without_an_upgrade_hears_why_there_is_none);
     ADD("consoles-end-with-the-api", consoles_end_with_the_api);
     return g_test_run();
 }

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "base/plain.h"
 
 static JsonNode *parse(const char *text)
 {
@@ -154,6 +155,45 @@ static void doubles_are_written_short_and_come_back(void)
     }
 }
 
+static void what_is_not_utf8_is_written_so_that_it_can_be_read(void)
+{
+    static const char *const texts[] = {"\xff", "cut in a character: \xe2\x82", "a\xc3\x28z",
+                                        "\xed\xa0\x80"};
+    for (size_t i = 0; i < G_N_ELEMENTS(texts); i++) {
+        JsonObject *obj = json_object_new();
+        json_object_set_string_member(obj, "message", texts[i]);
+        g_autoptr(JsonNode) node = at_json_take_obj(obj);
+        g_autofree char *text = at_json_text(node), *canonical = at_json_canonical(node, NULL);
+        g_autoptr(JsonNode) again = parse(text), again_canonical = parse(canonical);
+        g_assert_nonnull(strstr(text, "\ufffd"));
+        g_assert_true(json_node_equal(again, again_canonical));
+    }
+}
+
+static void plain_text_cannot_steer_a_terminal(void)
+{
+    g_autofree char *one = at_plain_text("a\033[31mb\xc2\x9b"
+                                         "2Jc\xff\u202ed\u2067\r\n\177\t\u00f6",
+                                         false);
+    g_assert_cmpstr(one, ==, "a [31mb 2Jc\ufffd d     \u00f6");
+    g_autofree char *lines = at_plain_text("first\nsecond\r\n", true);
+    g_assert_cmpstr(lines, ==, "first\nsecond \n");
+}
+
+static void a_plain_copy_is_not_cut_within_a_character(void)
+{
+    static const char *const expected[] = {
+        "", "a", "a", "a\u00f6", "a\u00f6", "a\u00f6", "a\u00f6\u20ac"};
+    for (size_t cap = 1; cap <= G_N_ELEMENTS(expected); cap++) {
+        char buf[8];
+        at_plain_copy(buf, cap, "a\u00f6\u20ac");
+        g_assert_cmpstr(buf, ==, expected[cap - 1]);
+    }
+    char buf[16];
+    at_plain_copy(buf, sizeof buf, "503 \033\xe2\x82");
+    g_assert_cmpstr(buf, ==, "503  \ufffd\ufffd");
+}
+
 static void indented_text_reads_well(void)
 {
     g_autoptr(JsonNode) node = parse("{\"a\":[1,{\"b\":null}],\"c\":{},\"d\":[],\"e\":\"\\n\"}");
@@ -246,6 +286,11 @@ int main(int argc, char **argv)
     g_test_add_func("/base/json/doubles-are-written-short-and-come-back",
                     doubles_are_written_short_and_come_back);
     g_test_add_func("/base/json/indented-text-reads-well", indented_text_reads_well);
+    g_test_add_func("/base/json/what-is-not-utf8-is-written-so-that-it-can-be-read",
+                    what_is_not_utf8_is_written_so_that_it_can_be_read);
+    g_test_add_func("/base/plain/text-cannot-steer-a-terminal", plain_text_cannot_steer_a_terminal);
+    g_test_add_func("/base/plain/a-copy-is-not-cut-within-a-character",
+                    a_plain_copy_is_not_cut_within_a_character);
     g_test_add_func("/base/json/canonical-text-matches-rfc8785", canonical_text_matches_rfc8785);
     g_test_add_func("/base/json/canonical-text-refuses-numbers-that-programs-read-differently",
                     canonical_text_refuses_numbers_that_programs_read_differently);

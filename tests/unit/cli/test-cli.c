@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "base/plain.h"
 #include "double.h"
 
 static const struct {
@@ -44,6 +45,8 @@ static const struct {
     {"unknown-verb", "vdc lst", 2},
     {"unknown-option", "vdc list --bogus", 2},
     {"missing-argument", "vdc show", 2},
+    {"console-not-found", "ws console nowhere/tune", 3},
+    {"console-busy", "ws console rag-team/eval", 4},
     {"bad-address", "restore rag-team", 2},
     {"bad-name", "clone rag-team@a Rag_Team", 2},
     {"bad-sample", "vault verify --sample 0%", 2},
@@ -98,6 +101,38 @@ static void test_json(void)
     g_assert_nonnull(at_json_arr(json_node_get_object(vdc), "workstations"));
     g_autoptr(JsonNode) job = run_json("--json snapshot create good --no-wait");
     g_assert_cmpstr(at_json_str(json_node_get_object(job), "id", ""), ==, "7");
+    g_autoptr(JsonNode) log = run_json("ws log rag-team/tune --json");
+    g_assert_cmpstr(at_json_str(json_node_get_object(log), "log", ""), ==,
+                    "Linux version 6.1\r\ntune login: ");
+}
+
+/* With --json there is nothing but one object on standard error. */
+static void expect_error(const char *words, int exit_code, const char *code, const char *message,
+                         const char *next)
+{
+    struct double_run run;
+    g_autoptr(GError) error = NULL;
+    double_run(words, 0, 0, &run);
+    g_test_message("atoll %s: %s", words, run.err);
+    g_autoptr(JsonNode) node = at_json_parse(run.err, -1, &error);
+    g_assert_no_error(error);
+    g_assert_cmpint(run.code, ==, exit_code);
+    JsonObject *obj = at_json_obj(json_node_get_object(node), "error");
+    g_assert_cmpstr(at_json_str(obj, "code", ""), ==, code);
+    g_assert_nonnull(strstr(at_json_str(obj, "message", ""), message));
+    g_assert_nonnull(strstr(at_json_str(obj, "next", ""), next));
+    double_run_clear(&run);
+}
+
+static void test_json_errors(void)
+{
+    expect_error("--json vdc show nowhere", 3, "not_found", "VDC nowhere does not exist", "");
+    expect_error("delete rag-team --json", 4, "conflict", "2 snapshots", "--snapshots deletes");
+    expect_error("--json ws list nowhere", 3, "not_found", "no VDC nowhere", "");
+    expect_error("--json snapshto list", 2, "invalid", "did you mean", "");
+    expect_error("--json vdc show", 2, "invalid", "usage:", "");
+    expect_error("--json snapshot create full", 1, "no_space", "snapshot create", "atoll vault gc");
+    expect_error("--json vdc list --socket /nonexistent", 1, "unavailable", "atolld", "start it");
 }
 
 static JsonObject *sent(const char *request, JsonNode **keep)
@@ -163,6 +198,9 @@ static void test_apply(void)
     g_assert_cmpuint(double_asked("PUT /v1/vdcs/rag-team"), ==, 1);
     apply("rag-team", "--no-wait", 0, "7\n", "");
     g_assert_cmpuint(double_asked("PUT /v1/vdcs/rag-team"), ==, 3);
+    apply("rag-team", "--no-wait --json", 0, "\"detail\" : \"memory 1 GiB -> 2 GiB\"", "");
+    apply("rag-team", "--json", 0, "\"changes\" : [", "");
+    apply("rag-team", "--json", 0, "\"state\" : \"done\"", "");
     apply("loss", "--no-wait", 4, "delete  workstation tune  2 disks and all data on them",
           "atoll: VDC loss: this would delete data; nothing was done\n  next: ");
     g_assert_cmpuint(double_asked("PUT /v1/vdcs/loss"), ==, 1);
@@ -171,6 +209,40 @@ static void test_apply(void)
           "atoll: DIR/team.yaml:4:21: workstations[0].disks[0].image: there is no image "
           "debian-13\n");
     apply("Bad", "", 2, "", "atoll: DIR/team.yaml:1:6: vdc: found \"Bad\", a VDC name has");
+}
+
+/* Escape sequences begin with U+001B or U+009B; an override turns what stands behind it. The
+ * colours and the cursor of the progress line are our own. */
+static void test_hostile_text(void)
+{
+    static const char *const words[] = {"snapshot create hostile",
+                                        "snapshot create hostile-too",
+                                        "job show 11",
+                                        "job show 12 --json",
+                                        "vdc show hostile",
+                                        "vdc show hostile --json",
+                                        "snapshot create hostile --no-wait --json",
+                                        "snapshot create hostile --json"};
+    for (unsigned i = 0; i < G_N_ELEMENTS(words); i++) {
+        struct double_run run;
+        double_run(words[i], 0, 0, &run);
+        g_autofree char *all = g_strconcat(run.out, run.err, NULL);
+        g_test_message("atoll %s: %s", words[i], all);
+        g_assert_true(g_utf8_validate(all, -1, NULL));
+        g_assert_nonnull(strchr(all, 'X'));
+        for (const char *p = all; *p; p = g_utf8_next_char(p))
+            g_assert_true(*p == '\n' || !at_plain_steers(g_utf8_get_char(p)));
+        if (strstr(words[i], "--json") && *run.out) {
+            g_autoptr(JsonNode) node = at_json_parse(run.out, -1, NULL);
+            g_assert_nonnull(node);
+        }
+        double_run_clear(&run);
+    }
+    struct double_run run;
+    double_run("snapshot create hostile", 60, 0, &run);
+    g_assert_null(strstr(run.err, "\033[2J"));
+    g_assert_null(strstr(run.err, "\xc2\x9b"));
+    double_run_clear(&run);
 }
 
 /* Every frame is drawn over the one before, within the width, and the cursor comes back. */
@@ -200,7 +272,7 @@ static void test_interrupts(void)
     g_assert_cmpint(run.code, ==, 1);
     g_assert_cmpuint(double_asked("POST /v1/jobs/9/cancel"), ==, before + 1);
     g_assert_nonnull(strstr(run.err, "cancelling"));
-    g_assert_nonnull(strstr(run.err, "job 9 goes on; atoll job wait 9 shows it again"));
+    g_assert_nonnull(strstr(run.err, "job 9 goes on\n  next: atoll job wait 9 shows it again"));
     double_run_clear(&run);
 }
 
@@ -238,8 +310,10 @@ int main(int argc, char **argv)
     double_start();
     g_test_add_func("/cli/prints-what-it-always-printed", test_golden);
     g_test_add_func("/cli/gives-programs-json", test_json);
+    g_test_add_func("/cli/gives-programs-errors-as-json", test_json_errors);
     g_test_add_func("/cli/sends-what-was-asked-for", test_sends);
     g_test_add_func("/cli/apply/tells-changes-and-asks-before-data-is-lost", test_apply);
+    g_test_add_func("/cli/lets-nothing-steer-the-terminal", test_hostile_text);
     g_test_add_func("/cli/job/draws-one-line-within-the-terminal", test_progress);
     g_test_add_func("/cli/job/first-ctrl-c-cancels-second-leaves", test_interrupts);
     g_test_add_func("/cli/console/gives-credit-back-and-takes-a-flood", test_console);

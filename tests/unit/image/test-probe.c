@@ -94,6 +94,17 @@ static void test_good(struct fixture *f, gconstpointer data)
     expect_good(f, "empty.qcow2", "qcow2", UINT64_C(1) << 40);
 }
 
+/* qemu-img runs with less than our rights, and still reads what only the owner of a file may. */
+static void test_private(struct fixture *f, gconstpointer data)
+{
+    shell(f, "qemu-img create -q -f qcow2 mine.qcow2 8M; chmod 600 mine.qcow2;"
+             "cp mine.qcow2 theirs.qcow2; chmod 400 theirs.qcow2");
+    expect_good(f, "mine.qcow2", "qcow2", 8 * MIB);
+    g_autofree char *path = in(f, "theirs.qcow2");
+    if (chown(path, 12345, 12345) == 0)
+        expect_good(f, "theirs.qcow2", "qcow2", 8 * MIB);
+}
+
 static void test_references(struct fixture *f, gconstpointer data)
 {
     shell(f, "truncate -s 1M base.raw;"
@@ -180,6 +191,32 @@ static void test_hostile_headers(struct fixture *f, gconstpointer data)
     expect_bad(f, "l1.qcow2", "");
 }
 
+/* The name of a feature that QEMU does not know comes out of the file into the error. */
+static void test_hostile_names(struct fixture *f, gconstpointer data)
+{
+    static const char name[] = "\033[2J\xff\xc2\x9b\xe2\x82";
+    shell(f, "qemu-img create -q -f qcow2 names.qcow2 1M");
+    g_autofree char *path = in(f, "names.qcow2");
+    g_autofree char *bytes = NULL;
+    gsize len;
+    g_assert_true(g_file_get_contents(path, &bytes, &len, NULL));
+    char *dirty = memmem(bytes, len, "dirty bit", strlen("dirty bit"));
+    g_assert_nonnull(dirty);
+    dirty[-1] = 40; /* the number of the incompatible feature that has this name */
+    memcpy(dirty, name, sizeof name);
+    bytes[72 + 2] = 1; /* which the file needs */
+    put(path, bytes, len);
+    struct at_image_info info;
+    g_autoptr(GError) error = NULL;
+    g_assert_false(at_image_probe(path, NULL, &info, &error));
+    g_test_message("%s", error->message);
+    g_assert_error(error, AT_ERROR, AT_ERROR_INVALID);
+    g_assert_nonnull(strstr(error->message, "Unsupported qcow2 feature"));
+    g_assert_true(g_utf8_validate(error->message, -1, NULL));
+    for (const char *p = error->message; *p; p = g_utf8_next_char(p))
+        g_assert_false(g_unichar_iscntrl(g_utf8_get_char(p)));
+}
+
 static void test_mutations(struct fixture *f, gconstpointer data)
 {
     shell(f,
@@ -219,10 +256,12 @@ int main(int argc, char **argv)
     }
 #define ADD(name, func) g_test_add(name, struct fixture, NULL, setup, func, teardown)
     ADD("/image/probe/knows-every-format-that-can-be-imported", test_good);
+    ADD("/image/probe/reads-what-only-its-owner-may", test_private);
     ADD("/image/probe/refuses-what-needs-another-file-and-names-it", test_references);
     ADD("/image/probe/refuses-truncated-files", test_truncated);
     ADD("/image/probe/refuses-what-is-not-a-disk-and-says-what-it-is", test_not_images);
     ADD("/image/probe/does-not-follow-hostile-headers", test_hostile_headers);
+    ADD("/image/probe/tells-hostile-names-as-plain-text", test_hostile_names);
     ADD("/image/probe/survives-mutated-headers", test_mutations);
     return g_test_run();
 }

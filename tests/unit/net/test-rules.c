@@ -2,6 +2,7 @@
 /* The texts for nft and dnsmasq. */
 #include <string.h>
 
+#include "lib/at-test.h"
 #include "net/dnsmasq.h"
 #include "net/firewall.h"
 
@@ -68,8 +69,8 @@ static at_net_host_table *table_with(const char *veth, uint32_t address, unsigne
 static void test_host(void)
 {
     g_autoptr(at_net_host_table) now = table_with("at012301234567u", 0x64400002, 17000);
-    g_autofree char *change =
-        at_net_host_rules("atoll_01234567", now, "at012301234567u", 0x64400006, ports, 1, false);
+    g_autofree char *change = at_net_host_rules("atoll_01234567", now, NULL, "at012301234567u",
+                                                0x64400006, ports, 1, false);
     assert_has(change, "delete element inet atoll_01234567 ports { tcp . 17000 }");
     assert_has(change, "delete element inet atoll_01234567 sources { \"at012301234567u\" . "
                        "100.64.0.2 }");
@@ -77,12 +78,36 @@ static void test_host(void)
     assert_lacks(change, "delete table");
     assert_lacks(change, "flush ruleset");
     g_autofree char *last =
-        at_net_host_rules("atoll_01234567", now, "at012301234567u", 0, NULL, 0, true);
+        at_net_host_rules("atoll_01234567", now, NULL, "at012301234567u", 0, NULL, 0, true);
     assert_has(last, "delete table inet atoll_01234567\n");
     g_autofree char *other =
-        at_net_host_rules("atoll_01234567", now, "at0123ffffffffu", 0, NULL, 0, true);
+        at_net_host_rules("atoll_01234567", now, NULL, "at0123ffffffffu", 0, NULL, 0, true);
     assert_lacks(other, "delete table");
     assert_lacks(other, "delete element");
+}
+
+/* Metadata of a cloud is for the host, but its name server may have the same address. */
+static void test_link_local_resolver(void)
+{
+    static const char conf[] =
+        "# by DHCP\nsearch internal\nnameserver 169.254.169.254\n"
+        "nameserver 9.9.9.9 \nnameserver\t169.254.1.53\nnameserver fe80::1\n";
+    static const char accept[] = "ip daddr 169.254.169.254 meta l4proto { tcp, udp } th dport 53 "
+                                 "accept\n";
+    const char *path = at_test_file(at_test_dir(), "resolv.conf", conf);
+    g_autoptr(GArray) servers = at_net_dnsmasq_servers(path);
+    g_assert_cmpuint(servers->len, ==, 3);
+    g_autoptr(at_net_host_table) now = table_with("at012301234567u", 0x64400002, 17000);
+    g_autofree char *rules = at_net_host_rules("atoll_01234567", now, servers, "at012301234567u",
+                                               0x64400006, ports, 1, false);
+    assert_has(rules, accept);
+    assert_has(rules, "ip daddr 169.254.1.53 meta");
+    assert_lacks(rules, "9.9.9.9");
+    g_assert_true(strstr(rules, accept) < strstr(rules, "ip daddr 169.254.0.0/16 drop"));
+    g_autofree char *usual =
+        at_net_host_rules("atoll_01234567", now, NULL, "at012301234567u", 0, ports, 1, false);
+    assert_has(usual, "ip daddr 169.254.0.0/16 drop");
+    assert_lacks(usual, "dport 53");
 }
 
 static void test_dnsmasq(void)
@@ -103,11 +128,31 @@ static void test_dnsmasq(void)
     g_assert_cmpstr(dns, ==, "10.20.0.10 a.rag-team a\n");
 }
 
+static void test_odd_names(void)
+{
+    static const char *const odd[] = {"ignore", "infinite", "12", "1d", "7-dwarfs", "d"};
+    for (size_t i = 0; i < G_N_ELEMENTS(odd); i++) {
+        struct at_net_host host = {odd[i], "lab", "52:54:00:aa:00:10", "10.20.0.10"};
+        struct at_net_config config = team();
+        config.hosts = &host;
+        config.n_hosts = 1;
+        g_autofree char *dhcp = at_net_dnsmasq_dhcp_hosts(&config, "lab");
+        g_autofree char *dns = at_net_dnsmasq_dns_hosts(&config, "lab");
+        g_autofree char *expected = g_strdup_printf("10.20.0.10 %s.rag-team %s\n", odd[i], odd[i]);
+        g_autofree char *named = g_strdup_printf("52:54:00:aa:00:10,id:*,10.20.0.10,%s\n", odd[i]);
+        g_assert_cmpstr(dhcp, ==, i < 4 ? "52:54:00:aa:00:10,id:*,10.20.0.10\n" : named);
+        g_assert_cmpstr(dns, ==, expected);
+    }
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/net/rules/router-says-who-may-go-where", test_router);
     g_test_add_func("/net/rules/host-replaces-one-vdc-and-leaves-the-others", test_host);
+    g_test_add_func("/net/rules/a-link-local-name-server-answers-and-metadata-does-not",
+                    test_link_local_resolver);
     g_test_add_func("/net/rules/dnsmasq-forwards-only-for-networks-with-nat", test_dnsmasq);
+    g_test_add_func("/net/rules/a-name-that-is-a-word-of-dnsmasq-is-left-out", test_odd_names);
     return g_test_run();
 }

@@ -8,6 +8,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/fault.h"
 #include "base/json.h"
@@ -15,6 +17,7 @@
 #include "qemu/blockdev.h"
 #include "qemu/machine.h"
 #include "qemu/qmp.h"
+#include "qemu/unix-socket.h"
 
 enum { OWNER = 0x70001234, GROUP = 0x70000000 };
 
@@ -117,6 +120,30 @@ static void test_argv(void)
     g_assert_nonnull(strstr(disk, "serial=weights"));
     g_assert_null(strstr(disk, "bootindex"));
     g_assert_nonnull(after(argv, "-device", "virtio-blk-pci,id=seed0,"));
+    g_assert_cmpstr(after(argv, "-object", "rng"), ==, "rng-random,id=rng0,filename=/dev/urandom");
+    g_assert_nonnull(after(argv, "-device", "virtio-rng-pci,rng=rng0,"));
+    g_assert_cmpstr(after(argv, "-vnc", ""), ==, "unix:/s/m/a/u/vnc.sock");
+}
+
+/* The serial number of a virtio disk has 20 bytes, a name up to 63. */
+static void test_long_names(void)
+{
+    static const struct {
+        const char *name, *serial;
+    } cases[] = {{"twenty-letters-long0", "serial=twenty-letters-long0,"},
+                 {"twenty-one-letters-00", "serial=twenty-one--fd83763e,"},
+                 {"twenty-one-letters-01", "serial=twenty-one--15fca1a1,"}};
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        struct at_machine_disk disk = empty_disk(0);
+        struct at_machine_config c = config_in("/s/m/a", &disk, 1);
+        g_autoptr(GError) error = NULL;
+        disk.serial = cases[i].name;
+        g_auto(GStrv) argv = at_machine_argv(&c, &error);
+        g_assert_no_error(error);
+        const char *device = after(argv, "-device", "virtio-blk-pci,id=disk0,");
+        if (!strstr(device, cases[i].serial))
+            g_error("%s lacks %s", device, cases[i].serial);
+    }
 }
 
 struct wrong {
@@ -230,6 +257,47 @@ static void test_start_find_quit(void)
     g_assert_error(error, AT_ERROR, AT_ERROR_NOT_FOUND);
     g_assert_false(g_file_test(at_test_path(dir, "qmp-a.sock"), G_FILE_TEST_EXISTS));
     g_assert_false(g_file_test(at_test_path(dir, "pid"), G_FILE_TEST_EXISTS));
+}
+
+static void read_exactly(int fd, void *buf, size_t len)
+{
+    size_t got = 0;
+    ssize_t n = 0;
+    g_assert_true(at_test_until(
+        (n = read(fd, (char *)buf + got, len - got), got += MAX(n, 0), got == len || n == 0),
+        10000));
+    g_assert_cmpuint(got, ==, len);
+}
+
+/* RFC 6143, section 7: versions, security without a password, and a screen. */
+static void test_vnc(void)
+{
+    if (!can_run())
+        return;
+    static const uint8_t none = 1, shared = 1;
+    const char *dir = machine_dir();
+    const struct at_machine_disk disk = empty_disk(0);
+    make_overlay(dir, 0, 1);
+    struct at_machine_config c = config_in(dir, &disk, 1);
+    struct at_process process;
+    g_autoptr(GError) error = NULL;
+    g_assert_true(at_test_ok(at_machine_start(&c, &process, &error), &error));
+    at_autofd fd = at_unix_connect(at_test_path(dir, "u/vnc.sock"), at_deadline_ms(10000), &error);
+    g_assert_no_error(error);
+    char version[12];
+    read_exactly(fd, version, sizeof version);
+    g_assert_cmpmem(version, sizeof version, "RFB 003.008\n", 12);
+    g_assert_cmpint(write(fd, version, sizeof version), ==, sizeof version);
+    uint8_t types[2], result[4], screen[24];
+    read_exactly(fd, types, sizeof types);
+    g_assert_cmpmem(types, sizeof types, ((const uint8_t[]){1, none}), 2);
+    g_assert_cmpint(write(fd, &none, 1), ==, 1);
+    read_exactly(fd, result, sizeof result);
+    g_assert_cmpmem(result, sizeof result, "\0\0\0\0", 4);
+    g_assert_cmpint(write(fd, &shared, 1), ==, 1);
+    read_exactly(fd, screen, sizeof screen);
+    g_assert_cmpint(screen[0] << 8 | screen[1], >=, 320); /* its width */
+    quit(dir, &process);
 }
 
 /* Everything of a machine that is gone or never was. */
@@ -371,6 +439,8 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/qemu/machine/command-line-names-every-part", test_argv);
+    g_test_add_func("/qemu/machine/screen-answers-over-vnc", test_vnc);
+    g_test_add_func("/qemu/machine/disk-with-a-long-name-has-a-serial-of-its-own", test_long_names);
     g_test_add_func("/qemu/machine/wrong-definitions-are-refused-before-anything-starts",
                     test_argv_refuses);
     g_test_add_func("/qemu/machine/starts-unprivileged-is-found-again-and-quits",

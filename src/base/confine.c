@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Runs a helper on one file that nobody vouches for, with as little power as the kernel allows. */
-#include "qemu/confine.h"
+#include "base/confine.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -24,8 +24,16 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/plain.h"
 
-enum { NOBODY = 65534, LISTEN_FD = 3, FILE_FD = 4, FIRST_FREE_FD = 5, STDERR_KEPT = 1000 };
+enum {
+    NOBODY = 65534,
+    LISTEN_FD = 3,
+    FILE_FD = 4,
+    FIRST_FREE_FD = 5,
+    STDERR_KEPT = 1000,
+    OUT_MAX = 1 << 20
+};
 
 /* What the dynamic loader and the libraries of a helper read. */
 static const char *const readable[] = {
@@ -157,8 +165,9 @@ static void child_main(const struct child_setup *c)
         dup2(sock >= 0 ? sock : null, LISTEN_FD) < 0 || dup2(file, FILE_FD) < 0)
         child_fail(status, errno);
     syscall(SYS_close_range, FIRST_FREE_FD, ~0u, 1u << 2 /* CLOSE_RANGE_CLOEXEC */);
-    if (!limit(RLIMIT_CORE, 0) || !limit(RLIMIT_NOFILE, 256) || !limit(RLIMIT_FSIZE, 1 << 20) ||
-        !limit(RLIMIT_AS, 8ull << 30))
+    if (!limit(RLIMIT_CORE, 0) || !limit(RLIMIT_NOFILE, 256) || !limit(RLIMIT_FSIZE, OUT_MAX) ||
+        !limit(RLIMIT_AS, s->limit_as ? s->limit_as : 8ull << 30) ||
+        (s->limit_cpu_s && !limit(RLIMIT_CPU, s->limit_cpu_s)))
         child_fail(status, errno);
     if (c->root) {
         unshare(CLONE_NEWNET | CLONE_NEWIPC); /* as much as there is */
@@ -217,6 +226,7 @@ bool at_confine_start(const struct at_confine *confine, struct at_confined *ret_
         return at_error_errno(error, err, "start %s", confine->argv[0]);
     }
     ret_child->pid = pid;
+    ret_child->exit_code = -1;
     ret_child->err_fd = at_steal_fd(&err_fd);
     return true;
 }
@@ -224,36 +234,72 @@ bool at_confine_start(const struct at_confine *confine, struct at_confined *ret_
 char *at_confined_stderr(const struct at_confined *child)
 {
     char text[STDERR_KEPT + 1];
-    struct stat st;
-    if (fstat(child->err_fd, &st) != 0)
-        return g_strdup("");
-    ssize_t n = pread(child->err_fd, text, STDERR_KEPT, MAX(st.st_size - STDERR_KEPT, 0));
+    ssize_t n = pread(child->err_fd, text, STDERR_KEPT, 0);
     text[MAX(n, 0)] = '\0';
-    g_autofree char *valid = g_utf8_make_valid(text, -1);
-    g_strdelimit(g_strstrip(valid), "\n", ' ');
-    return g_steal_pointer(&valid);
+    text[strcspn(text, "\n")] = '\0'; /* a damaged file gives hundreds; the first says enough */
+    return g_strstrip(at_plain_text(text, false));
 }
 
-bool at_confined_wait(struct at_confined *child, int timeout_ms, GError **error)
+static bool judge(struct at_confined *child, int status, GError **error)
+{
+    child->exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    if (child->exit_code == 0)
+        return true;
+    g_autofree char *text = at_confined_stderr(child);
+    if (WIFSIGNALED(status))
+        return at_error(error, AT_ERROR_IO, "was killed by signal %d%s%s%s", WTERMSIG(status),
+                        WTERMSIG(status) == SIGXCPU ? " (more CPU time than it may use)" : "",
+                        *text ? ": " : "", text);
+    return at_error(error, AT_ERROR_IO, "%s", *text ? text : "failed without a word");
+}
+
+bool at_confined_wait(struct at_confined *child, int timeout_ms, GCancellable *cancellable,
+                      GError **error)
 {
     at_autofd pidfd = (int)syscall(SYS_pidfd_open, child->pid, 0);
-    struct pollfd p = {.fd = pidfd, .events = POLLIN};
     if (pidfd < 0)
         return at_error_errno(error, errno, "pidfd_open");
+    GPollFD cancel = {.fd = -1};
+    bool watch = cancellable && g_cancellable_make_pollfd(cancellable, &cancel);
+    struct pollfd p[2] = {{.fd = pidfd, .events = POLLIN}, {.fd = cancel.fd, .events = POLLIN}};
     int64_t deadline = at_deadline_ms(timeout_ms);
     int status, n;
-    while ((n = poll(&p, 1, at_deadline_left_ms(deadline))) < 0 && errno == EINTR)
+    while ((n = poll(p, 2, at_deadline_left_ms(deadline))) < 0 && errno == EINTR)
         ;
+    if (watch)
+        g_cancellable_release_fd(cancellable);
     if (n == 0)
         return at_error(error, AT_ERROR_TIMEOUT, "did not end within %d ms", timeout_ms);
+    if (p[1].revents)
+        return at_error(error, AT_ERROR_CANCELLED, "cancelled");
     pid_t got;
     while ((got = waitpid(child->pid, &status, 0)) < 0 && errno == EINTR)
         ;
     child->pid = 0;
-    if (got > 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0)
-        return true;
-    g_autofree char *text = at_confined_stderr(child);
-    return at_error(error, AT_ERROR_IO, "%s", *text ? text : "failed without a word");
+    return got > 0 ? judge(child, status, error) : at_error_errno(error, errno, "wait for its end");
+}
+
+bool at_confine_run(const struct at_confine *confine, int timeout_ms, GCancellable *cancellable,
+                    char **ret_out, int *ret_exit, GError **error)
+{
+    at_autofd out = memfd_create("output", MFD_CLOEXEC);
+    if (out < 0)
+        return at_error_errno(error, errno, "memfd_create");
+    struct at_confine with_output = *confine;
+    struct at_confined child = AT_CONFINED_NONE;
+    with_output.out_fd = out;
+    bool ok = at_confine_start(&with_output, &child, error) &&
+              at_confined_wait(&child, timeout_ms, cancellable, error);
+    at_confined_end(&child);
+    if (ret_exit)
+        *ret_exit = child.exit_code;
+    if (!ok)
+        return false;
+    g_autofree char *text = g_malloc(OUT_MAX + 1);
+    ssize_t n = pread(out, text, OUT_MAX, 0);
+    text[MAX(n, 0)] = '\0';
+    *ret_out = g_steal_pointer(&text);
+    return true;
 }
 
 void at_confined_end(struct at_confined *child)

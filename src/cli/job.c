@@ -98,6 +98,15 @@ static int run_show(struct at_cli *cli, char **args)
         at_text_field_take("bytes",
                            total > 0 ? g_strdup_printf("%s of %s", have, all) : g_strdup(have));
     }
+    double rate = at_json_num(job, "rate", 0), eta = at_json_num(job, "eta_s", -1);
+    if (rate > 0) {
+        g_autofree char *speed = at_text_size((uint64_t)rate);
+        at_text_field_take("rate", g_strdup_printf("%s/s", speed));
+    }
+    if (eta >= 0)
+        at_text_field_take("left", at_text_duration(eta));
+    if (at_json_str(job, "waiting", NULL))
+        at_text_field("waits", at_json_str(job, "waiting", NULL));
     at_text_field_take("created", at_text_time(at_json_str(job, "created", NULL)));
     at_text_field_take("finished", at_text_time(at_json_str(job, "finished", NULL)));
     if (failure)

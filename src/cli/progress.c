@@ -15,6 +15,7 @@
 struct at_progress {
     bool terminal, utf8, quiet;
     char *drawn;      /* the line that stands there */
+    char *waiting;    /* what the job waits for, as it was told */
     GHashTable *told; /* steps whose end was printed (no terminal) */
 };
 
@@ -70,8 +71,9 @@ char *at_progress_line(JsonObject *job, unsigned width, bool utf8)
     const char *state = at_json_str(job, "state", "");
     const char *step =
         strcmp(state, "queued") == 0 ? "waiting for its turn" : at_json_str(job, "step", state);
+    const char *waiting = at_json_str(job, "waiting", NULL);
     g_autofree char *title = at_text_job(job);
-    g_autofree char *raw = g_strdup_printf("%s: %s", title, step);
+    g_autofree char *raw = g_strdup_printf("%s: %s%s", title, step, waiting ? ", waits" : "");
     g_autofree char *head = at_plain_text(raw, false);
     g_autoptr(GString) tail = g_string_new(NULL);
     g_string_append_printf(tail, " %3.0f%%", percent);
@@ -121,10 +123,35 @@ static void tell_steps(struct at_progress *progress, JsonObject *job)
     }
 }
 
+void at_progress_note(struct at_progress *progress, const char *text)
+{
+    if (progress->quiet)
+        return;
+    if (progress->terminal)
+        fputs("\r\033[K", stderr);
+    at_text_line(stderr, "%s", text);
+    g_clear_pointer(&progress->drawn, g_free);
+}
+
+/* The reason is longer than what has room beside the bar: told once, as a line of its own. */
+static void tell_waiting(struct at_progress *progress, JsonObject *job)
+{
+    const char *waiting = at_json_str(job, "waiting", NULL);
+    if (waiting && g_strcmp0(waiting, progress->waiting) != 0) {
+        g_autofree char *text = g_strdup_printf("waits: %s", waiting);
+        at_progress_note(progress, text);
+    }
+    if (waiting) {
+        g_free(progress->waiting);
+        progress->waiting = g_strdup(waiting);
+    }
+}
+
 void at_progress_show(struct at_progress *progress, JsonObject *job)
 {
     if (progress->quiet)
         return;
+    tell_waiting(progress, job);
     if (!progress->terminal) {
         tell_steps(progress, job);
         return;
@@ -141,16 +168,6 @@ void at_progress_show(struct at_progress *progress, JsonObject *job)
     progress->drawn = line;
 }
 
-void at_progress_note(struct at_progress *progress, const char *text)
-{
-    if (progress->quiet)
-        return;
-    if (progress->terminal)
-        fputs("\r\033[K", stderr);
-    at_text_line(stderr, "%s", text);
-    g_clear_pointer(&progress->drawn, g_free);
-}
-
 void at_progress_free(struct at_progress *progress)
 {
     if (progress->terminal) {
@@ -159,5 +176,6 @@ void at_progress_free(struct at_progress *progress)
     }
     g_hash_table_unref(progress->told);
     g_free(progress->drawn);
+    g_free(progress->waiting);
     g_free(progress);
 }

@@ -217,6 +217,8 @@ static bool record_once(struct at_job *job, bool *ret_again, GError **error)
                        at_origin_image, core, error);
     if (!fresh)
         return false;
+    for (unsigned i = 0; i < fresh->len; i++)
+        ((at_mach *)fresh->pdata[i])->want_running = at_json_bool(at_job_args(job), "start", true);
     g_autoptr(GError) local = NULL;
     if (at_machines_record(core, vdc, fresh, changed, &local))
         return true;

@@ -181,8 +181,8 @@ def fail_at(op, point, skip):
     site.wait_idle()
     done = site.atoll(*args, check_rc=False)
     print(f"# {op} failed at {point}: {done.stderr.strip()}")
-    if op.endswith("delete") and done.returncode != 0:  # what is begun is finished by doing it again
-        site.atoll(*args)
+    if (op.endswith("delete") or op == "change") and done.returncode != 0:
+        site.atoll(*args)  # what is begun is finished by doing it again
     judge(op, kind, name, before, ends=("done", "undone", "failed"))
     site.wait_load("team", "one", int(load["n"]))
     clean_up(kind, name)

@@ -15,6 +15,7 @@
 struct at_jobs;
 struct at_events;
 struct at_supervisor;
+struct at_machine_locks;
 struct at_nbd;
 struct at_watchdog;
 
@@ -31,6 +32,7 @@ struct at_core {
     struct at_jobs *jobs;
     struct at_events *events;
     struct at_supervisor *supervisor;
+    struct at_machine_locks *machine_locks;
     struct at_nbd *nbd;
     struct at_watchdog *watchdog;
     GMainContext *main; /* the loop that owns us, and its thread */

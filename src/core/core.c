@@ -184,6 +184,7 @@ struct at_core *at_core_open(const struct at_core_config *config, GError **error
     core->state_dir = g_canonicalize_filename(config->state_dir, NULL);
     core->plugin_path = g_strdup(config->plugin_path);
     core->events = at_events_new(core);
+    core->machine_locks = at_machine_locks_new();
     core->supervisor = at_supervisor_new(core);
     g_autofree char *catalog = g_build_filename(core->state_dir, "catalog.db", NULL);
     g_autofree char *vault = g_build_filename(core->state_dir, "vault", NULL);
@@ -220,6 +221,7 @@ void at_core_close(struct at_core *core)
     at_jobs_stop(core, 20000);
     at_nbd_close(core);
     g_clear_pointer(&core->supervisor, at_supervisor_free);
+    g_clear_pointer(&core->machine_locks, at_machine_locks_free);
     g_clear_pointer(&core->vault, at_vault_close);
     g_clear_pointer(&core->catalog, at_catalog_close);
     at_close_fd(&core->lock_fd);

@@ -358,5 +358,6 @@ bool at_machine_destroy(struct at_core *core, const char *id, GError **error)
         g_propagate_error(error, g_steal_pointer(&local));
         return false;
     }
+    at_supervise_forget(core, id);
     return true;
 }

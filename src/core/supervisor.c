@@ -29,37 +29,33 @@ struct live {
 
 struct at_supervisor {
     struct at_core *core;
-    GMutex lock;       /* guards both tables and the members of struct live that are not marked */
+    GMutex lock;       /* guards the table and the members of struct live that are not marked */
     GHashTable *lives; /* machine id -> struct live* */
-    GHashTable *locks; /* machine id -> GMutex*, kept until the end */
     unsigned health_timer;
 };
 
 static gboolean process_ended(int fd, GIOCondition condition, void *user);
 static gboolean qmp_ready(int fd, GIOCondition condition, void *user);
 
-static void live_free(struct live *live)
+/* Everything that only a running machine needs. */
+static void release(struct live *live)
 {
-    if (live->pid_watch)
-        g_source_remove(live->pid_watch);
-    if (live->qmp_watch)
-        g_source_remove(live->qmp_watch);
-    if (live->cont_timer)
-        g_source_remove(live->cont_timer);
+    unsigned *const sources[] = {&live->pid_watch, &live->qmp_watch, &live->cont_timer};
+    for (unsigned i = 0; i < G_N_ELEMENTS(sources); i++)
+        g_clear_handle_id(sources[i], g_source_remove);
     at_close_fd(&live->pidfd);
     g_clear_pointer(&live->qmp, at_qmp_close);
-    at_health_free(live->health);
+    g_clear_pointer(&live->health, at_health_free);
+}
+
+static void live_free(struct live *live)
+{
+    release(live);
     g_free(live->id);
     g_free(live->vdc);
     g_free(live->workstation);
     g_free(live->restart);
     g_free(live);
-}
-
-static void mutex_free(void *p)
-{
-    g_mutex_clear(p);
-    g_free(p);
 }
 
 static gboolean health_tick(void *user)
@@ -82,7 +78,6 @@ struct at_supervisor *at_supervisor_new(struct at_core *core)
     s->core = core;
     g_mutex_init(&s->lock);
     s->lives = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify)live_free);
-    s->locks = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, mutex_free);
     s->health_timer = g_timeout_add(500, health_tick, s);
     return s;
 }
@@ -93,33 +88,8 @@ void at_supervisor_free(struct at_supervisor *s)
         return;
     g_source_remove(s->health_timer);
     g_hash_table_unref(s->lives);
-    g_hash_table_unref(s->locks);
     g_mutex_clear(&s->lock);
     g_free(s);
-}
-
-static GMutex *mutex_of(struct at_core *core, const char *id)
-{
-    struct at_supervisor *s = core->supervisor;
-    g_mutex_lock(&s->lock);
-    GMutex *m = g_hash_table_lookup(s->locks, id);
-    if (!m) {
-        m = g_new(GMutex, 1);
-        g_mutex_init(m);
-        g_hash_table_insert(s->locks, g_strdup(id), m);
-    }
-    g_mutex_unlock(&s->lock);
-    return m;
-}
-
-void at_machine_lock(struct at_core *core, const char *id)
-{
-    g_mutex_lock(mutex_of(core, id));
-}
-
-void at_machine_unlock(struct at_core *core, const char *id)
-{
-    g_mutex_unlock(mutex_of(core, id));
 }
 
 static void emit(struct live *live, const char *type, JsonObject *data)
@@ -137,7 +107,7 @@ static gboolean continue_guest(void *user)
     if (!live->io_stopped || live->ended)
         return G_SOURCE_REMOVE;
     if (at_nbd_alive(live->core))
-        at_qmp_send(live->qmp, "cont", NULL, -1, NULL);
+        at_qmp_forget(live->qmp, at_qmp_send(live->qmp, "cont", NULL, -1, NULL));
     live->cont_delay_ms = MIN(live->cont_delay_ms * 3 / 2, 10000u);
     live->cont_timer = g_timeout_add(live->cont_delay_ms, continue_guest, live);
     return G_SOURCE_REMOVE;
@@ -274,6 +244,7 @@ static gboolean process_ended(int fd, GIOCondition condition, void *user)
     bool expected = live->expected;
     live->crashed = !expected && !live->guest_shutdown;
     g_mutex_unlock(&s->lock);
+    release(live);
     JsonObject *data = json_object_new();
     json_object_set_int_member(data, "pid", live->process.pid);
     json_object_set_string_member(data, "restart", live->restart);
@@ -398,6 +369,35 @@ void at_supervise_expect_exit(struct at_core *core, const char *id)
     g_mutex_unlock(&core->supervisor->lock);
 }
 
+struct forget {
+    struct at_core *core;
+    char *id;
+};
+
+static gboolean forget_live(void *user)
+{
+    struct forget *f = user;
+    struct at_supervisor *s = f->core->supervisor;
+    struct live *live = s ? lookup_locked(f->core, f->id) : NULL;
+    if (live && !live->ended && !at_process_alive(&live->process))
+        process_ended(-1, 0, live); /* its end has not been told yet */
+    if (live) {
+        g_mutex_lock(&s->lock);
+        g_hash_table_remove(s->lives, f->id);
+        g_mutex_unlock(&s->lock);
+    }
+    g_free(f->id);
+    g_free(f);
+    return G_SOURCE_REMOVE;
+}
+
+void at_supervise_forget(struct at_core *core, const char *id)
+{
+    struct forget *f = g_new(struct forget, 1);
+    *f = (struct forget){core, g_strdup(id)};
+    at_core_later(core, forget_live, f);
+}
+
 struct update {
     struct at_core *core;
     const at_mach *mach;
@@ -409,7 +409,7 @@ static gboolean update_live(void *user)
     struct update *u = user;
     struct live *live = lookup_locked(u->core, u->mach->id);
     const struct at_def_workstation *ws = workstation_of(u->vdc, u->mach->workstation);
-    if (!live || !ws)
+    if (!live || live->ended || !ws)
         return G_SOURCE_REMOVE;
     g_free(live->restart);
     live->restart = g_strdup(ws->restart);

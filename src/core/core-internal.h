@@ -16,6 +16,7 @@ struct at_jobs;
 struct at_events;
 struct at_supervisor;
 struct at_machine_locks;
+struct at_restarts;
 struct at_nbd;
 struct at_watchdog;
 
@@ -33,6 +34,7 @@ struct at_core {
     struct at_events *events;
     struct at_supervisor *supervisor;
     struct at_machine_locks *machine_locks;
+    struct at_restarts *restarts;
     struct at_nbd *nbd;
     struct at_watchdog *watchdog;
     GMainContext *main; /* the loop that owns us, and its thread */
@@ -61,6 +63,9 @@ bool at_core_reconcile_start(struct at_core *core, GError **error);
 
 /* Runs @func once on the main loop, later. Any thread. */
 void at_core_later(struct at_core *core, GSourceFunc func, void *user);
+/* Runs @func once on the main loop and waits for it; at once when this is its thread. Not under a
+ * lock that the main loop takes. */
+void at_core_call(struct at_core *core, GSourceFunc func, void *user);
 /* Logs one line where an error stops travelling. Any thread. */
 void at_core_log(const char *fmt, ...) G_GNUC_PRINTF(1, 2);
 

@@ -17,6 +17,7 @@
 #include "base/json.h"
 #include "core/core-internal.h"
 #include "core/job.h"
+#include "core/restart.h"
 #include "core/supervisor.h"
 #include "core/vdc.h"
 #include "qemu/cut.h"
@@ -65,6 +66,43 @@ void at_core_later(struct at_core *core, GSourceFunc func, void *user)
     g_source_set_priority(source, G_PRIORITY_DEFAULT);
     g_source_set_callback(source, func, user, NULL);
     g_source_attach(source, core->main);
+}
+
+struct handover {
+    GMutex lock; /* guards done */
+    GCond cond;
+    bool done;
+    GSourceFunc func;
+    void *user;
+};
+
+static gboolean run_handover(void *user)
+{
+    struct handover *h = user;
+    h->func(h->user);
+    g_mutex_lock(&h->lock);
+    h->done = true;
+    g_cond_signal(&h->cond);
+    g_mutex_unlock(&h->lock);
+    return G_SOURCE_REMOVE;
+}
+
+void at_core_call(struct at_core *core, GSourceFunc func, void *user)
+{
+    if (g_thread_self() == core->main_thread) {
+        func(user);
+        return;
+    }
+    struct handover h = {.func = func, .user = user};
+    g_mutex_init(&h.lock);
+    g_cond_init(&h.cond);
+    at_core_later(core, run_handover, &h);
+    g_mutex_lock(&h.lock);
+    while (!h.done)
+        g_cond_wait(&h.cond, &h.lock);
+    g_mutex_unlock(&h.lock);
+    g_mutex_clear(&h.lock);
+    g_cond_clear(&h.cond);
 }
 
 void at_core_log(const char *fmt, ...)
@@ -186,6 +224,7 @@ struct at_core *at_core_open(const struct at_core_config *config, GError **error
     core->events = at_events_new(core);
     core->machine_locks = at_machine_locks_new();
     core->supervisor = at_supervisor_new(core);
+    core->restarts = at_restarts_new(core);
     g_autofree char *catalog = g_build_filename(core->state_dir, "catalog.db", NULL);
     g_autofree char *vault = g_build_filename(core->state_dir, "vault", NULL);
     if (strlen(core->state_dir) > STATE_MAX) {
@@ -220,6 +259,7 @@ void at_core_close(struct at_core *core)
     at_watchdog_stop(core);
     at_jobs_stop(core, 20000);
     at_nbd_close(core);
+    g_clear_pointer(&core->restarts, at_restarts_free);
     g_clear_pointer(&core->supervisor, at_supervisor_free);
     g_clear_pointer(&core->machine_locks, at_machine_locks_free);
     g_clear_pointer(&core->vault, at_vault_close);

@@ -132,11 +132,13 @@ bool at_power_off(struct at_core *core, const char *machine_id, int timeout_ms,
     bool ok = true;
     at_machine_lock(core, machine_id);
     if (at_machine_process(core, machine_id, &process) || at_machine_find(dir, &process, NULL)) {
-        at_supervise_expect_exit(core, machine_id);
+        at_supervise_expect_exit(core, machine_id, true);
         ok = at_fault_point("power.stop", error) &&
              (timeout_ms > 0
                   ? at_machine_shutdown(dir, &process, timeout_ms, cancellable, ret_clean, error)
                   : at_machine_quit(dir, &process, error));
+        if (!ok) /* it runs on: its end is not ours any more */
+            at_supervise_expect_exit(core, machine_id, false);
     } else if (ret_clean) {
         *ret_clean = true;
     }

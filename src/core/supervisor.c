@@ -11,7 +11,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "core/health.h"
-#include "core/job.h"
+#include "core/restart.h"
 #include "core/vdc.h"
 #include "qemu/qmp.h"
 
@@ -173,62 +173,6 @@ static gboolean qmp_ready(int fd, GIOCondition condition, void *user)
     return G_SOURCE_REMOVE;
 }
 
-struct restart_request {
-    struct at_core *core;
-    char *vdc, *workstation;
-    unsigned tries;
-};
-
-static gboolean restart_now(void *user)
-{
-    struct restart_request *r = user;
-    g_autoptr(GError) error = NULL;
-    const char *names[] = {r->workstation, NULL};
-    if (r->core->closing)
-        return G_SOURCE_REMOVE;
-    g_autoptr(JsonNode) job = at_core_vdc_start(r->core, &at_actor_daemon, r->vdc, names, &error);
-    if (!job && at_error_classify(error) == AT_ERROR_CONFLICT && ++r->tries < 600)
-        return G_SOURCE_CONTINUE; /* the VDC is busy: once a second */
-    if (!job)
-        at_core_log("VDC %s: restart of workstation %s: %s", r->vdc, r->workstation,
-                    error->message);
-    return G_SOURCE_REMOVE;
-}
-
-static void restart_request_free(void *user)
-{
-    struct restart_request *r = user;
-    g_free(r->vdc);
-    g_free(r->workstation);
-    g_free(r);
-}
-
-static void decide_restart(struct live *live)
-{
-    struct at_core *core = live->core;
-    bool again = g_str_equal(live->restart, "always") ||
-                 (g_str_equal(live->restart, "on-failure") && live->crashed);
-    g_autoptr(GError) error = NULL;
-    g_autoptr(at_mach) mach = at_mach_load(core->catalog, live->id, &error);
-    if (!mach || !g_str_equal(mach->state, "active"))
-        return;
-    /* A machine that keeps dying at once is tried more and more slowly. */
-    bool quick = at_clock_us() - live->started_us < 60 * G_USEC_PER_SEC;
-    mach->restarts = again ? (quick ? mach->restarts + 1 : 1) : mach->restarts;
-    if (!again)
-        mach->want_running = false;
-    if (!at_mach_save(core->catalog, mach, &error))
-        at_core_log("record of machine %s: %s", mach->id, error->message);
-    if (!again)
-        return;
-    struct restart_request *r = g_new0(struct restart_request, 1);
-    r->core = core;
-    r->vdc = g_strdup(live->vdc);
-    r->workstation = g_strdup(live->workstation);
-    unsigned delay_ms = quick ? MIN(60000u, 500u << MIN(mach->restarts, 7u)) : 1000;
-    g_timeout_add_full(G_PRIORITY_DEFAULT, delay_ms, restart_now, r, restart_request_free);
-}
-
 static gboolean process_ended(int fd, GIOCondition condition, void *user)
 {
     struct live *live = user;
@@ -253,7 +197,7 @@ static gboolean process_ended(int fd, GIOCondition condition, void *user)
         at_core_log("VDC %s: workstation %s: its process %d died; policy is restart: %s", live->vdc,
                     live->workstation, (int)live->process.pid, live->restart);
     if (!expected && !live->core->closing)
-        decide_restart(live);
+        at_restart_decide(live->core, live->id, live->restart, live->crashed, live->started_us);
     return G_SOURCE_REMOVE;
 }
 
@@ -276,44 +220,6 @@ static gboolean attach(void *user)
 }
 
 /* ---- any thread ---- */
-
-struct handover {
-    GMutex lock; /* guards done */
-    GCond cond;
-    bool done;
-    GSourceFunc func;
-    void *user;
-};
-
-static gboolean run_handover(void *user)
-{
-    struct handover *h = user;
-    h->func(h->user);
-    g_mutex_lock(&h->lock);
-    h->done = true;
-    g_cond_signal(&h->cond);
-    g_mutex_unlock(&h->lock);
-    return G_SOURCE_REMOVE;
-}
-
-/* Runs @func on the main loop and waits for it; directly when we are the main loop. */
-static void on_main_and_wait(struct at_core *core, GSourceFunc func, void *user)
-{
-    if (g_thread_self() == core->main_thread) {
-        func(user);
-        return;
-    }
-    struct handover h = {.func = func, .user = user};
-    g_mutex_init(&h.lock);
-    g_cond_init(&h.cond);
-    at_core_later(core, run_handover, &h);
-    g_mutex_lock(&h.lock);
-    while (!h.done)
-        g_cond_wait(&h.cond, &h.lock);
-    g_mutex_unlock(&h.lock);
-    g_mutex_clear(&h.lock);
-    g_cond_clear(&h.cond);
-}
 
 static const struct at_def_workstation *workstation_of(const at_vdc *vdc, const char *name)
 {
@@ -351,7 +257,7 @@ bool at_supervise(struct at_core *core, const at_mach *mach, const at_vdc *vdc,
     }
     if (ws && ws->health && ws->health->len)
         live->health = at_health_new(core, mach, vdc, ws);
-    on_main_and_wait(core, attach, live);
+    at_core_call(core, attach, live);
     return true;
 }
 
@@ -360,12 +266,12 @@ static struct live *lookup_locked(struct at_core *core, const char *id)
     return g_hash_table_lookup(core->supervisor->lives, id);
 }
 
-void at_supervise_expect_exit(struct at_core *core, const char *id)
+void at_supervise_expect_exit(struct at_core *core, const char *id, bool expected)
 {
     g_mutex_lock(&core->supervisor->lock);
     struct live *live = lookup_locked(core, id);
     if (live)
-        live->expected = true;
+        live->expected = expected;
     g_mutex_unlock(&core->supervisor->lock);
 }
 
@@ -386,6 +292,8 @@ static gboolean forget_live(void *user)
         g_hash_table_remove(s->lives, f->id);
         g_mutex_unlock(&s->lock);
     }
+    if (s)
+        at_restart_forget(f->core, f->id);
     g_free(f->id);
     g_free(f);
     return G_SOURCE_REMOVE;
@@ -422,7 +330,7 @@ static gboolean update_live(void *user)
 void at_supervise_update(struct at_core *core, const at_mach *mach, const at_vdc *vdc)
 {
     struct update u = {core, mach, vdc};
-    on_main_and_wait(core, update_live, &u);
+    at_core_call(core, update_live, &u);
 }
 
 bool at_machine_process(struct at_core *core, const char *id, struct at_process *ret_process)

@@ -20,8 +20,8 @@ void at_machine_unlock(struct at_core *core, const char *id);
 /* From now on the process is watched. Opens monitor `a`: any worker thread, under the lock. */
 bool at_supervise(struct at_core *core, const at_mach *mach, const at_vdc *vdc,
                   const struct at_process *process, GError **error);
-/* The next end of the process is wanted: no restart. */
-void at_supervise_expect_exit(struct at_core *core, const char *id);
+/* @expected: the next end of the process is wanted, no restart; false takes that back. */
+void at_supervise_expect_exit(struct at_core *core, const char *id, bool expected);
 /* The machine is gone for good: nothing is kept of it. Any thread; does not wait. */
 void at_supervise_forget(struct at_core *core, const char *id);
 /* Health checks, restart policy were changed. */

@@ -1,0 +1,152 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""What the daemon owes to running guests: their processes, restarts, disks and its own upkeep."""
+import glob
+import json
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "lib"))
+from site_lib import Site, check, run_tests, tiny_image, wait_until  # noqa: E402
+
+FARM = """
+vdc: farm
+workstations:
+  - name: always
+    memory: 96 MiB
+    restart: always
+    disks: [{image: tiny}]
+  - name: never
+    memory: 96 MiB
+    restart: never
+    disks: [{image: tiny}]
+"""
+
+site = Site()
+
+
+def farm(ws):
+    return site.workstations("farm")[ws]
+
+
+def runs(ws, but=None):
+    w = farm(ws)
+    return w["pid"] if w["state"] == "running" and w["pid"] != but else None
+
+
+def crash(ws, but=None):
+    """Kills the guest once it runs (as another process than @but)."""
+    pid = wait_until(f"{ws} to run", lambda: runs(ws, but), 60)
+    os.kill(pid, signal.SIGKILL)
+    return pid
+
+
+def terminate():
+    """Stops the daemon as a service manager would; its exit status and how long it took."""
+    start = time.monotonic()
+    site.daemon.terminate()
+    status = site.daemon.wait(60)
+    site.daemon = None
+    return status, time.monotonic() - start
+
+
+# ---- a guest's process ----
+
+def in_its_control_group():
+    node = site.json("node", "show")
+    if node["cgroup"] == "none":
+        check(node["cgroup_reason"], "no control groups, and no reason")
+        print(f"# no control groups here: {node['cgroup_reason']}")
+        return
+    with open(f"/proc/{farm('never')['pid']}/cgroup") as f:
+        groups = f.read()
+    check(f"atoll-{site.site_id()}/{farm('never')['id']}" in groups, f"its groups are {groups}")
+
+
+def vnc_answers():
+    with socket.socket(socket.AF_UNIX) as s:
+        s.settimeout(10)
+        s.connect(site.json("ws", "show", "farm/never")["vnc_socket"])
+        greeting = s.recv(12)
+    check(greeting.startswith(b"RFB 003."), f"it says {greeting!r}")
+
+
+def the_accelerator_is_the_machines_own():
+    check(farm("never")["accel"] == "tcg", f"{farm('never')['accel']}")
+
+
+# ---- the end of a process ----
+
+def always_starts_again_after_a_shutdown():
+    pid, boots = farm("always")["pid"], site.boots("farm", "always")
+    with site.open_console("farm", "always") as console:
+        os.write(console.fd, b"\npoweroff -f\n")
+        wait_until("the guest to be another", lambda: runs("always", but=pid), 60)
+    site.wait_boot("farm", "always", boots)
+
+
+def a_stop_ends_a_crash_loop():
+    pid = None
+    for _ in range(3):  # until the daemon waits some seconds before the next start
+        pid = crash("always", but=pid)
+    wait_until("its end to be seen", lambda: not farm("always")["pid"], 10)
+    site.atoll("stop", "farm", "always", "--force")
+    time.sleep(6)
+    w = farm("always")
+    check(not w["pid"], f"it was started again: {w}")
+    site.wait_idle()
+    check(site.jobs()[0]["kind"] == "vdc-stop", f"a job came after the stop: {site.jobs()[0]}")
+    site.atoll("start", "farm", "always")
+
+
+def always_outlives_a_start_that_fails():
+    seed = f"{site.state}/m/{farm('always')['id']}/seed.iso"
+    os.rename(seed, seed + ".away")
+    before, boots = len(site.jobs()), site.boots("farm", "always")
+    crash("always")
+    wait_until("a second start to fail", lambda: len(site.jobs()) >= before + 2, 30)
+    os.rename(seed + ".away", seed)
+    site.wait_boot("farm", "always", boots)
+
+
+def a_cancelled_stop_does_not_excuse_a_crash():
+    with site.open_console("farm", "always") as console:
+        console.ask("killall acpid; for p in $(pgrep -f qemu-ga); do kill -STOP $p; done")
+    job = json.loads(site.atoll("--json", "stop", "farm", "always", "--no-wait").stdout)
+    time.sleep(1)
+    site.atoll("job", "cancel", str(job["id"]))
+    site.wait_idle()
+    pid = crash("always")
+    wait_until("it to be started again", lambda: runs("always", but=pid), 30)
+
+
+TESTS = [
+    ("/vdc/guests/run-in-their-control-groups", in_its_control_group),
+    ("/vdc/guests/vnc-answers", vnc_answers),
+    ("/vdc/guests/show-their-own-accelerator", the_accelerator_is_the_machines_own),
+    ("/vdc/restart/always-starts-again-after-a-shutdown", always_starts_again_after_a_shutdown),
+    ("/vdc/restart/a-stop-ends-a-crash-loop", a_stop_ends_a_crash_loop),
+    ("/vdc/restart/always-outlives-a-start-that-fails", always_outlives_a_start_that_fails),
+    ("/vdc/restart/a-cancelled-stop-does-not-excuse-a-crash",
+     a_cancelled_stop_does_not_excuse_a_crash),
+]
+
+if __name__ == "__main__":
+    image = tiny_image()
+    only = os.environ.get("ATOLL_TEST_ONLY", "")
+    try:
+        site.start()
+        site.atoll("image", "import", image, "--name", "tiny")
+        site.apply(FARM)
+        site.wait_load("farm", "never")
+        code = run_tests([t for t in TESTS if only in t[0]])
+        if code:
+            print("# log:", site.log_tail().replace("\n", "\n# "))
+    finally:
+        site.end()
+    sys.exit(1 if code else 0)

@@ -87,6 +87,27 @@ static bool give_up_wish(struct at_core *core, at_mach *mach)
     return false;
 }
 
+static bool is_never(struct at_core *core, const at_mach *mach)
+{
+    g_autoptr(at_vdc) vdc = at_vdc_load(core->catalog, mach->vdc, NULL);
+    const struct at_def_workstation *ws = vdc ? at_vdc_workstation(vdc, mach->workstation) : NULL;
+    return !ws || g_str_equal(ws->restart, "never");
+}
+
+void at_restart_settle(struct at_core *core)
+{
+    GHashTableIter iter;
+    void *value;
+    g_hash_table_iter_init(&iter, core->restarts->requests);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        struct request *r = value;
+        g_autoptr(at_mach) mach = r->apply_policy ? at_mach_load(core->catalog, r->id, NULL) : NULL;
+        if (mach && !at_job_scope_held(core, mach->vdc, NULL))
+            r->apply_policy =
+                mach->want_running && is_never(core, mach) && !give_up_wish(core, mach);
+    }
+}
+
 /* Milliseconds until the next look, 0: the request is settled. */
 static unsigned look(struct request *r)
 {
@@ -98,17 +119,16 @@ static unsigned look(struct request *r)
         return at_error_classify(error) == AT_ERROR_NOT_FOUND ? 0 : LOOK_MS;
     if (at_job_scope_held(core, found->vdc, NULL))
         return LOOK_MS;
-    /* Jobs are begun by this thread only: none changes what is read from here on. */
+    /* Jobs are begun by this thread only: none changes what is read from here on. The start is of
+     * all that are wanted, so what is not wanted any more is settled first. */
+    at_restart_settle(core);
     g_autoptr(at_mach) mach = at_mach_load(core->catalog, r->id, NULL);
-    g_autoptr(at_vdc) vdc = mach ? at_vdc_load(core->catalog, mach->vdc, NULL) : NULL;
-    const struct at_def_workstation *ws = vdc ? at_vdc_workstation(vdc, mach->workstation) : NULL;
-    if (!ws || !g_str_equal(mach->state, "active") || !mach->want_running ||
+    if (!mach || !g_str_equal(mach->state, "active") || !mach->want_running ||
         at_machine_process(core, r->id, &process))
         return 0;
-    bool never = g_str_equal(ws->restart, "never");
-    if (never && r->apply_policy)
-        return give_up_wish(core, mach) ? 0 : LOOK_MS;
-    if (never && (r->tried || r->failures > 0))
+    if (r->apply_policy)
+        return LOOK_MS; /* the catalog could not be written */
+    if ((r->tried || r->failures > 0) && is_never(core, mach))
         return 0;
     if (!r->tried)
         return start(r, mach);

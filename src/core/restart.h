@@ -17,6 +17,10 @@ void at_restart_request(struct at_core *core, const char *machine_id, bool apply
 void at_restart_ensure(struct at_core *core, const char *machine_id);
 void at_restart_forget(struct at_core *core, const char *machine_id);
 
+/* Applies the policies that are still to be applied, where no job works on the VDC; before anything
+ * else is started. */
+void at_restart_settle(struct at_core *core);
+
 /* The end of a process that nobody asked for: by the policy it is wanted again, or not any more. */
 void at_restart_decide(struct at_core *core, const char *machine_id, const char *policy,
                        bool crashed, int64_t started_us);

@@ -173,6 +173,21 @@ static gboolean qmp_ready(int fd, GIOCondition condition, void *user)
     return G_SOURCE_REMOVE;
 }
 
+/* @how: what is known beside, or NULL. */
+static void tell_end(struct live *live, const char *how)
+{
+    JsonObject *data = json_object_new();
+    json_object_set_int_member(data, "pid", live->process.pid);
+    json_object_set_string_member(data, "restart", live->restart);
+    if (how)
+        json_object_set_string_member(data, "reason", how);
+    emit(live, live->crashed ? "workstation.crashed" : "workstation.stopped", data);
+    if (live->crashed)
+        at_core_log("VDC %s: workstation %s: its process %d died%s%s; policy is restart: %s",
+                    live->vdc, live->workstation, (int)live->process.pid, how ? ": " : "",
+                    how ? how : "", live->restart);
+}
+
 static gboolean process_ended(int fd, GIOCondition condition, void *user)
 {
     struct live *live = user;
@@ -189,13 +204,7 @@ static gboolean process_ended(int fd, GIOCondition condition, void *user)
     live->crashed = !expected && !live->guest_shutdown;
     g_mutex_unlock(&s->lock);
     release(live);
-    JsonObject *data = json_object_new();
-    json_object_set_int_member(data, "pid", live->process.pid);
-    json_object_set_string_member(data, "restart", live->restart);
-    emit(live, live->crashed ? "workstation.crashed" : "workstation.stopped", data);
-    if (live->crashed)
-        at_core_log("VDC %s: workstation %s: its process %d died; policy is restart: %s", live->vdc,
-                    live->workstation, (int)live->process.pid, live->restart);
+    tell_end(live, NULL);
     if (!expected && !live->core->closing)
         at_restart_decide(live->core, live->id, live->restart, live->crashed, live->started_us);
     return G_SOURCE_REMOVE;
@@ -226,6 +235,33 @@ static const struct at_def_workstation *workstation_of(const at_vdc *vdc, const 
     return at_vdc_workstation(vdc, name);
 }
 
+static struct live *live_new(struct at_core *core, const at_mach *mach, const at_vdc *vdc,
+                             const struct at_process *process)
+{
+    const struct at_def_workstation *ws = workstation_of(vdc, mach->workstation);
+    struct live *live = g_new0(struct live, 1);
+    live->core = core;
+    live->id = g_strdup(mach->id);
+    live->vdc = g_strdup(vdc->name);
+    live->workstation = g_strdup(mach->workstation);
+    live->restart = g_strdup(ws ? ws->restart : "never");
+    live->process = *process;
+    live->pidfd = -1;
+    live->started_us = at_clock_us();
+    return live;
+}
+
+void at_supervise_ended(struct at_core *core, const at_mach *mach, const at_vdc *vdc,
+                        const struct at_process *process)
+{
+    struct live *live = live_new(core, mach, vdc, process);
+    live->ended = live->crashed = true;
+    g_mutex_lock(&core->supervisor->lock);
+    g_hash_table_replace(core->supervisor->lives, live->id, live);
+    g_mutex_unlock(&core->supervisor->lock);
+    tell_end(live, "it ended while atolld did not run");
+}
+
 bool at_supervise(struct at_core *core, const at_mach *mach, const at_vdc *vdc,
                   const struct at_process *process, GError **error)
 {
@@ -236,16 +272,8 @@ bool at_supervise(struct at_core *core, const at_mach *mach, const at_vdc *vdc,
         return false;
     g_autoptr(JsonNode) status = NULL;
     const struct at_def_workstation *ws = workstation_of(vdc, mach->workstation);
-    struct live *live = g_new0(struct live, 1);
-    live->core = core;
-    live->id = g_strdup(mach->id);
-    live->vdc = g_strdup(vdc->name);
-    live->workstation = g_strdup(mach->workstation);
-    live->restart = g_strdup(ws ? ws->restart : "never");
-    live->process = *process;
-    live->pidfd = -1;
+    struct live *live = live_new(core, mach, vdc, process);
     live->qmp = qmp;
-    live->started_us = at_clock_us();
     if (at_qmp_call(qmp, "query-status", NULL, 10000, &status, NULL)) {
         const char *state = at_json_str(json_node_get_object(status), "status", "running");
         live->paused = !g_str_equal(state, "running");

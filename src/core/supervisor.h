@@ -20,6 +20,10 @@ void at_machine_unlock(struct at_core *core, const char *id);
 /* From now on the process is watched. Opens monitor `a`: any worker thread, under the lock. */
 bool at_supervise(struct at_core *core, const at_mach *mach, const at_vdc *vdc,
                   const struct at_process *process, GError **error);
+/* The process has ended unwatched: told as a crash, and shown as one until the next start. The
+ * caller decides on a restart. Main thread. */
+void at_supervise_ended(struct at_core *core, const at_mach *mach, const at_vdc *vdc,
+                        const struct at_process *process);
 /* @expected: the next end of the process is wanted, no restart; false takes that back. */
 void at_supervise_expect_exit(struct at_core *core, const char *id, bool expected);
 /* The machine is gone for good: nothing is kept of it. Any thread; does not wait. */

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "core/backoff.h"
+#include "core/restart.h"
 #include "core/supervisor.h"
 #include "core/vdc.h"
 #include "qemu/console-log.h"
@@ -53,8 +54,10 @@ static gboolean repair(void *user)
 {
     struct finding *f = user;
     /* A job works on the VDC: the next round looks again. */
-    if (!f->core->closing && !at_job_scope_held(f->core, f->vdc, NULL))
+    if (!f->core->closing && !at_job_scope_held(f->core, f->vdc, NULL)) {
+        at_restart_settle(f->core);
         start_wanted(f->core, f->vdc);
+    }
     g_free(f->vdc);
     g_free(f);
     return G_SOURCE_REMOVE;
@@ -138,6 +141,7 @@ void at_watchdog_start(struct at_core *core)
     core->watchdog->core = core;
     core->watchdog->broken = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     core->watchdog->timer = g_timeout_add_seconds(PERIOD_S, tick, core->watchdog);
+    tick(core->watchdog);
 }
 
 /* A round that is under way is waited for: it uses the catalog. */

@@ -21,9 +21,6 @@ extern const char *const at_machine_socket_names[AT_MACHINE_N_SOCKETS];
 GStrv at_machine_build_argv(const struct at_machine_config *config, const char *program,
                             const int sockets[AT_MACHINE_N_SOCKETS], GError **error);
 
-/* Removes what a machine that is gone leaves in its directory: sockets and the pid file. */
-void at_machine_clean_dir(const char *dir);
-
 /* Runs the probe guest now. NULL when it ran to its end, else the reason, newly allocated. */
 char *at_machine_try_accel(enum at_accel accel);
 

@@ -60,6 +60,9 @@ bool at_machine_start(const struct at_machine_config *config, struct at_process 
  * daemon died between the start and the pid file. NOT_FOUND when it does not run any more. */
 bool at_machine_find(const char *dir, struct at_process *ret_process, GError **error);
 
+/* Removes what a machine that is gone leaves in its directory: sockets and the pid file. */
+void at_machine_clean_dir(const char *dir);
+
 /* Asks the guest to shut down (ACPI power button, and the agent when it answers; again and again,
  * since a booting guest hears neither), waits @timeout_ms for the process to end, then quits QEMU.
  * A paused guest is resumed for it. @ret_clean (may be NULL): the guest did it by itself.

@@ -4,6 +4,7 @@
 import glob
 import json
 import os
+import re
 import signal
 import socket
 import sqlite3
@@ -125,6 +126,45 @@ def a_cancelled_stop_does_not_excuse_a_crash():
     wait_until("it to be started again", lambda: runs("always", but=pid), 30)
 
 
+# ---- while no daemon runs ----
+
+
+def an_end_that_nobody_saw_is_told():
+    pids = {ws: w["pid"] for ws, w in site.workstations("farm").items()}
+    site.kill()
+    for pid in pids.values():
+        os.kill(pid, signal.SIGKILL)
+    site.start()
+    wait_until("always to run", lambda: runs("always", but=pids["always"]), 30)
+    site.wait_idle()
+    never = farm("never")
+    check(never["state"] == "crashed" and not never["pid"], f"never: {never}")
+    with open(site.log) as f:
+        check("workstation.crashed farm/never" in f.read(), "the crash is not in the log")
+    site.kill()  # a daemon that comes later knows that it is not wanted any more
+    site.start()
+    site.wait_idle()
+    check(not farm("never")["pid"], "never was started by the next daemon")
+    site.atoll("start", "farm", "never")
+
+
+def a_boot_of_the_host_starts_what_wants_to_run():
+    """As after a boot: the processes are gone, and the recorded boot is another one."""
+    pids = {ws: w["pid"] for ws, w in site.workstations("farm").items()}
+    site.kill()
+    for pid in pids.values():
+        os.kill(pid, signal.SIGKILL)
+    db = sqlite3.connect(f"{site.state}/catalog.db")
+    with db:
+        changed = db.execute("update version set value = '{\"boot_id\":\"another\"}' "
+                             "where key = 'node/self'").rowcount
+    db.close()
+    check(changed, "no boot is on record")
+    site.start()
+    for ws, pid in pids.items():
+        wait_until(f"{ws} to run", lambda w=ws, p=pid: runs(w, but=p), 30)
+
+
 TESTS = [
     ("/vdc/guests/run-in-their-control-groups", in_its_control_group),
     ("/vdc/guests/vnc-answers", vnc_answers),
@@ -134,6 +174,9 @@ TESTS = [
     ("/vdc/restart/always-outlives-a-start-that-fails", always_outlives_a_start_that_fails),
     ("/vdc/restart/a-cancelled-stop-does-not-excuse-a-crash",
      a_cancelled_stop_does_not_excuse_a_crash),
+    ("/vdc/restart/an-end-that-nobody-saw-is-told", an_end_that_nobody_saw_is_told),
+    ("/vdc/restart/a-boot-of-the-host-starts-what-wants-to-run",
+     a_boot_of_the_host_starts_what_wants_to_run),
 ]
 
 if __name__ == "__main__":
@@ -144,7 +187,7 @@ if __name__ == "__main__":
         site.atoll("image", "import", image, "--name", "tiny")
         site.apply(FARM)
         site.wait_load("farm", "never")
-        code = run_tests([t for t in TESTS if only in t[0]])
+        code = run_tests([t for t in TESTS if re.search(only, t[0])])
         if code:
             print("# log:", site.log_tail().replace("\n", "\n# "))
     finally:

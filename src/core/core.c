@@ -257,7 +257,12 @@ void at_core_close(struct at_core *core)
         return;
     core->closing = true;
     at_watchdog_stop(core);
-    at_jobs_stop(core, 20000);
+    if (!at_jobs_stop(core, 20000)) {
+        /* A worker is stuck in the kernel or waits for a guest: what it uses is left to the end of
+         * the process, and the next daemon takes the job up. */
+        at_core_log("a job did not come to a safe point in time; it is taken up by the next start");
+        return;
+    }
     at_nbd_close(core);
     g_clear_pointer(&core->restarts, at_restarts_free);
     g_clear_pointer(&core->supervisor, at_supervisor_free);
@@ -265,12 +270,13 @@ void at_core_close(struct at_core *core)
     g_clear_pointer(&core->vault, at_vault_close);
     g_clear_pointer(&core->catalog, at_catalog_close);
     at_close_fd(&core->lock_fd);
-    /* Events, paths and the object stay: a worker that missed the deadline may still look. */
+    /* Events, paths and the object stay: a thread of a health check may still look. */
 }
 
 bool at_core_shutdown_site(struct at_core *core, GError **error)
 {
-    at_jobs_stop(core, 20000);
+    if (!at_jobs_stop(core, 20000))
+        return at_error(error, AT_ERROR_TIMEOUT, "a job did not come to a safe point in time");
     g_autoptr(GPtrArray) machines = at_mach_load_all(core->catalog, NULL, error);
     g_autoptr(GPtrArray) vdcs = at_vdc_load_all(core->catalog, error);
     if (!machines || !vdcs)

@@ -12,7 +12,7 @@
 #include "base/json.h"
 #include "core/core-internal.h"
 
-enum { NOTES_MAX = 100, JOBS_KEPT = 500 };
+enum { NOTES_MAX = 100, JOBS_KEPT = 500, SERVE_US = 10000, SERVE_MAX = 100 };
 
 const struct at_actor at_actor_daemon = {.user = "atolld", .uid = 0, .gid = 0, .from = "daemon"};
 
@@ -458,7 +458,7 @@ bool at_jobs_recover(struct at_core *core, GError **error)
     return true;
 }
 
-void at_jobs_stop(struct at_core *core, int timeout_ms)
+bool at_jobs_stop(struct at_core *core, int timeout_ms)
 {
     struct at_jobs *jobs = jobs_of(core);
     int64_t deadline = at_deadline_ms(timeout_ms);
@@ -473,10 +473,16 @@ void at_jobs_stop(struct at_core *core, int timeout_ms)
         g_cancellable_cancel(job->cancellable);
         g_cancellable_cancel(job->never);
     }
-    while (g_hash_table_size(jobs->running) > 0 &&
-           g_cond_wait_until(&jobs->ended, &jobs->lock, deadline))
-        ;
+    while (g_hash_table_size(jobs->running) > 0 && at_deadline_left_ms(deadline) > 0) {
+        g_cond_wait_until(&jobs->ended, &jobs->lock, g_get_monotonic_time() + SERVE_US);
+        g_mutex_unlock(&jobs->lock);
+        for (int i = 0; i < SERVE_MAX && g_main_context_iteration(core->main, FALSE); i++)
+            ;
+        g_mutex_lock(&jobs->lock);
+    }
+    bool all = g_hash_table_size(jobs->running) == 0;
     g_mutex_unlock(&jobs->lock);
+    return all;
 }
 
 /* ---- for steps ---- */

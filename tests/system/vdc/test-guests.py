@@ -126,6 +126,20 @@ def a_cancelled_stop_does_not_excuse_a_crash():
     wait_until("it to be started again", lambda: runs("always", but=pid), 30)
 
 
+# ---- the daemon's own end ----
+
+def a_stop_amid_a_power_on_is_prompt():
+    for delay in (0.02, 0.06, 0.1, 0.15, 0.2, 0.3):
+        site.atoll("stop", "farm", "never", "--force")
+        site.atoll("start", "farm", "never", "--no-wait")
+        time.sleep(delay)
+        status, seconds = terminate()
+        check(status == 0 and seconds < 8, f"after {delay} s: exit {status} in {seconds:.1f} s")
+        site.start()
+        site.wait_idle()
+        check(runs("never"), f"the start was not taken up: {farm('never')}")
+
+
 # ---- while no daemon runs ----
 
 
@@ -174,6 +188,7 @@ TESTS = [
     ("/vdc/restart/always-outlives-a-start-that-fails", always_outlives_a_start_that_fails),
     ("/vdc/restart/a-cancelled-stop-does-not-excuse-a-crash",
      a_cancelled_stop_does_not_excuse_a_crash),
+    ("/vdc/daemon/a-stop-amid-a-power-on-is-prompt", a_stop_amid_a_power_on_is_prompt),
     ("/vdc/restart/an-end-that-nobody-saw-is-told", an_end_that_nobody_saw_is_told),
     ("/vdc/restart/a-boot-of-the-host-starts-what-wants-to-run",
      a_boot_of_the_host_starts_what_wants_to_run),

@@ -126,6 +126,61 @@ def a_cancelled_stop_does_not_excuse_a_crash():
     wait_until("it to be started again", lambda: runs("always", but=pid), 30)
 
 
+# ---- the image server ----
+
+def image_servers():
+    """Pids of this site's nbdkit processes."""
+    found = []
+    for path in glob.glob("/proc/[0-9]*/cmdline"):
+        try:
+            with open(path, "rb") as f:
+                words = f.read().split(b"\0")
+        except OSError:
+            continue
+        if words[0].endswith(b"nbdkit") and f"vault={site.state}/vault".encode() in words:
+            found.append(int(path.split("/")[2]))
+    return found
+
+
+# Reads the whole disk past the guest's cache, again and again.
+READER = ("(while :; do echo 3 >/proc/sys/vm/drop_caches; "
+          "dd if=/dev/vda of=/dev/null bs=64k 2>/dev/null; echo READ-$?; "
+          "done) & echo $! >/run/reader")
+
+
+def image_server_dies_under_load():
+    load = site.wait_load("farm", "never")
+    with site.open_console("farm", "never") as console:
+        console.ask(READER)
+        wait_until("a whole read", lambda: "READ-0" in site.console("farm", "never"), 30)
+        old = image_servers()
+        check(len(old) == 1, f"image servers: {old}")
+        os.kill(old[0], signal.SIGKILL)
+        new = wait_until("another server", lambda: [p for p in image_servers() if p != old[0]], 20)
+        check(len(new) == 1, f"image servers: {new}")
+        done = site.console("farm", "never").count("READ-0")
+        wait_until("two more reads",
+                   lambda: site.console("farm", "never").count("READ-0") > done + 1, 40)
+        console.ask("kill $(cat /run/reader)")
+    check("READ-1" not in site.console("farm", "never"), "the guest saw a read fail")
+    site.wait_load("farm", "never", int(load["n"]) + 20)
+    check(farm("never")["state"] == "running", f"{farm('never')}")
+
+
+def an_image_server_without_a_pid_file_is_not_left():
+    pidfile = f"{site.state}/nbd/pid"
+    os.unlink(pidfile)
+    os.makedirs(f"{pidfile}/in-the-way")
+    os.kill(image_servers()[0], signal.SIGKILL)
+    for _ in range(15):
+        time.sleep(0.2)
+        check(len(image_servers()) <= 1, f"image servers: {image_servers()}")
+    os.rmdir(f"{pidfile}/in-the-way")
+    os.rmdir(pidfile)
+    wait_until("the image server", lambda: os.path.exists(pidfile) and len(image_servers()) == 1, 20)
+    site.wait_load("farm", "never", int(site.load("farm", "never")["n"]))
+
+
 # ---- the daemon's own end ----
 
 def a_stop_amid_a_power_on_is_prompt():
@@ -188,6 +243,9 @@ TESTS = [
     ("/vdc/restart/always-outlives-a-start-that-fails", always_outlives_a_start_that_fails),
     ("/vdc/restart/a-cancelled-stop-does-not-excuse-a-crash",
      a_cancelled_stop_does_not_excuse_a_crash),
+    ("/vdc/image-server/dies-under-load-and-the-guest-goes-on", image_server_dies_under_load),
+    ("/vdc/image-server/without-a-pid-file-is-not-left",
+     an_image_server_without_a_pid_file_is_not_left),
     ("/vdc/daemon/a-stop-amid-a-power-on-is-prompt", a_stop_amid_a_power_on_is_prompt),
     ("/vdc/restart/an-end-that-nobody-saw-is-told", an_end_that_nobody_saw_is_told),
     ("/vdc/restart/a-boot-of-the-host-starts-what-wants-to-run",

@@ -15,14 +15,21 @@
 #include "core/vdc.h"
 #include "qemu/qmp.h"
 
+enum {
+    CONT_FIRST_MS = 1000, /* from one try to continue a guest to the next */
+    CONT_MAX_MS = 10000,
+    CALM_MS = 5000, /* running as long as this, its disk is well again */
+};
+
 struct live {
     struct at_core *core;
     char *id, *vdc, *workstation, *restart;
     struct at_process process;
     struct at_qmp *qmp; /* main thread */
     int pidfd;          /* main thread */
-    unsigned pid_watch, qmp_watch, cont_timer, cont_delay_ms;
+    unsigned pid_watch, qmp_watch, cont_timer, cont_delay_ms, calm_timer;
     bool paused, io_stopped, expected, guest_shutdown, ended, crashed;
+    bool io_told; /* main thread: the disk's trouble was told and is not known to be over */
     int64_t started_us;
     struct at_health *health; /* main thread; NULL: no checks */
 };
@@ -40,7 +47,8 @@ static gboolean qmp_ready(int fd, GIOCondition condition, void *user);
 /* Everything that only a running machine needs. */
 static void release(struct live *live)
 {
-    unsigned *const sources[] = {&live->pid_watch, &live->qmp_watch, &live->cont_timer};
+    unsigned *const sources[] = {&live->pid_watch, &live->qmp_watch, &live->cont_timer,
+                                 &live->calm_timer};
     for (unsigned i = 0; i < G_N_ELEMENTS(sources); i++)
         g_clear_handle_id(sources[i], g_source_remove);
     at_close_fd(&live->pidfd);
@@ -106,9 +114,10 @@ static gboolean continue_guest(void *user)
     live->cont_timer = 0;
     if (!live->io_stopped || live->ended)
         return G_SOURCE_REMOVE;
-    if (at_nbd_alive(live->core))
+    if (at_nbd_alive(live->core)) {
         at_qmp_forget(live->qmp, at_qmp_send(live->qmp, "cont", NULL, -1, NULL));
-    live->cont_delay_ms = MIN(live->cont_delay_ms * 3 / 2, 10000u);
+        live->cont_delay_ms = MIN(live->cont_delay_ms * 3 / 2, CONT_MAX_MS);
+    }
     live->cont_timer = g_timeout_add(live->cont_delay_ms, continue_guest, live);
     return G_SOURCE_REMOVE;
 }
@@ -117,7 +126,8 @@ static void io_error(struct live *live, JsonObject *data)
 {
     if (g_strcmp0(at_json_str(data, "action", ""), "stop") != 0)
         return;
-    if (!live->io_stopped) {
+    g_clear_handle_id(&live->calm_timer, g_source_remove);
+    if (!live->io_told) {
         JsonObject *d = json_object_new();
         at_json_set_str(d, "node", at_json_str(data, "node-name", NULL));
         at_json_set_str(d, "reason", at_json_str(data, "reason", NULL));
@@ -126,11 +136,29 @@ static void io_error(struct live *live, JsonObject *data)
                     "disk answers again",
                     live->vdc, live->workstation, at_json_str(data, "node-name", "?"),
                     at_json_str(data, "reason", "I/O error"));
+        live->cont_delay_ms = CONT_FIRST_MS;
     }
-    live->io_stopped = true;
-    live->cont_delay_ms = 1000;
+    live->io_stopped = live->io_told = true;
     if (!live->cont_timer)
-        live->cont_timer = g_timeout_add(1000, continue_guest, live);
+        live->cont_timer = g_timeout_add(live->cont_delay_ms, continue_guest, live);
+}
+
+static gboolean io_is_over(void *user)
+{
+    struct live *live = user;
+    live->calm_timer = 0;
+    live->io_told = false;
+    emit(live, "workstation.io-resumed", NULL);
+    return G_SOURCE_REMOVE;
+}
+
+/* A guest whose disk is still full runs for a moment after each try and stops again: that is one
+ * trouble, told once, until it has kept running. */
+static void resumed(struct live *live)
+{
+    if (live->io_told && !live->calm_timer)
+        live->calm_timer = g_timeout_add(CALM_MS, io_is_over, live);
+    live->paused = live->io_stopped = false;
 }
 
 static void handle_event(struct live *live, JsonObject *event)
@@ -140,9 +168,7 @@ static void handle_event(struct live *live, JsonObject *event)
     if (g_str_equal(name, "STOP")) {
         live->paused = true;
     } else if (g_str_equal(name, "RESUME")) {
-        if (live->io_stopped)
-            emit(live, "workstation.io-resumed", NULL);
-        live->paused = live->io_stopped = false;
+        resumed(live);
     } else if (g_str_equal(name, "SHUTDOWN")) {
         live->guest_shutdown = at_json_bool(data, "guest", false) &&
                                g_strcmp0(at_json_str(data, "reason", ""), "guest-panic") != 0;
@@ -280,8 +306,9 @@ bool at_supervise(struct at_core *core, const at_mach *mach, const at_vdc *vdc,
         live->io_stopped = g_str_equal(state, "io-error");
     }
     if (live->io_stopped) {
-        live->cont_delay_ms = 1000;
-        live->cont_timer = g_timeout_add(1000, continue_guest, live);
+        live->io_told = true; /* by an earlier daemon */
+        live->cont_delay_ms = CONT_FIRST_MS;
+        live->cont_timer = g_timeout_add(CONT_FIRST_MS, continue_guest, live);
     }
     if (ws && ws->health && ws->health->len)
         live->health = at_health_new(core, mach, vdc, ws);

@@ -25,6 +25,7 @@ struct live {
     struct at_core *core;
     char *id, *vdc, *workstation, *restart;
     struct at_process process;
+    const char *accel;  /* as QEMU says; NULL: it does not */
     struct at_qmp *qmp; /* main thread */
     int pidfd;          /* main thread */
     unsigned pid_watch, qmp_watch, cont_timer, cont_delay_ms, calm_timer;
@@ -296,10 +297,14 @@ bool at_supervise(struct at_core *core, const at_mach *mach, const at_vdc *vdc,
     struct at_qmp *qmp = at_qmp_open(socket_path, 10000, error);
     if (!qmp)
         return false;
-    g_autoptr(JsonNode) status = NULL;
+    g_autoptr(JsonNode) status = NULL, kvm = NULL;
     const struct at_def_workstation *ws = workstation_of(vdc, mach->workstation);
     struct live *live = live_new(core, mach, vdc, process);
     live->qmp = qmp;
+    if (at_qmp_call(qmp, "query-kvm", NULL, 10000, &kvm, NULL) && JSON_NODE_HOLDS_OBJECT(kvm))
+        live->accel =
+            at_accel_name(at_json_bool(json_node_get_object(kvm), "enabled", false) ? AT_ACCEL_KVM
+                                                                                    : AT_ACCEL_TCG);
     if (at_qmp_call(qmp, "query-status", NULL, 10000, &status, NULL)) {
         const char *state = at_json_str(json_node_get_object(status), "status", "running");
         live->paused = !g_str_equal(state, "running");
@@ -409,7 +414,7 @@ void at_machine_status(struct at_core *core, const char *id, struct at_machine_s
         ret->state = live->io_stopped || live->paused ? "paused" : "running";
         ret->io_stopped = live->io_stopped;
         ret->pid = live->process.pid;
-        ret->accel = at_accel_name(core->accel);
+        ret->accel = live->accel;
         at_health_view(live->health, &ret->health, ret->health_reason, sizeof ret->health_reason);
     } else if (live && live->crashed) {
         ret->state = "crashed";

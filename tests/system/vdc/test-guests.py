@@ -81,6 +81,10 @@ def vnc_answers():
 
 def the_accelerator_is_the_machines_own():
     check(farm("never")["accel"] == "tcg", f"{farm('never')['accel']}")
+    status, _ = terminate()
+    check(status == 0, f"atolld: exit {status}")
+    site.start()
+    check(farm("never")["accel"] == "tcg", "not found again by the next daemon")
 
 
 # ---- the end of a process ----

@@ -75,10 +75,16 @@ bool at_machine_shutdown(const char *dir, const struct at_process *process, int 
 bool at_machine_quit(const char *dir, const struct at_process *process, GError **error);
 
 /* Decides AUTO: KVM only when a probe guest really ran on it within a second of its boot; it is
- * kept for the life of the process. @ret_reason (may be NULL): why AUTO became TCG, newly
+ * kept until at_machine_probe_again(). @ret_reason (may be NULL): why AUTO became TCG, newly
  * allocated. KVM that does not work: AT_ACCEL_AUTO with UNAVAILABLE. Any thread; blocks up to 4 s.
  */
 enum at_accel at_machine_probe_accel(enum at_accel wanted, char **ret_reason, GError **error);
+
+/* Probes KVM again where an earlier probe only took too long, as on a host that is busy; three
+ * times at most. True while another try is left and could change the answer. Any thread; blocks up
+ * to 4 s.
+ */
+bool at_machine_probe_again(void);
 const char *at_accel_name(enum at_accel accel);
 
 /* Version and binary of QEMU, e.g. "7.2.22"; UNAVAILABLE when missing or older than 7.2. */

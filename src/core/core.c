@@ -208,8 +208,7 @@ static bool choose_accel(struct at_core *core, const char *text, GError **error)
         if (g_strcmp0(text, names[i]) == 0)
             core->accel_wanted = (enum at_accel)i;
     }
-    core->accel = at_machine_probe_accel(core->accel_wanted, &core->accel_reason, error);
-    return core->accel != AT_ACCEL_AUTO;
+    return at_machine_probe_accel(core->accel_wanted, NULL, error) != AT_ACCEL_AUTO;
 }
 
 struct at_core *at_core_open(const struct at_core_config *config, GError **error)
@@ -240,8 +239,10 @@ struct at_core *at_core_open(const struct at_core_config *config, GError **error
         !load_site(core, error) ||
         !(core->vault =
               at_vault_open(vault, AT_VAULT_WRITE | AT_VAULT_CREATE, core->uid_base, error)) ||
-        !choose_accel(core, config->accel, error) || !at_nbd_start(core, error) ||
-        !at_core_adopt(core, error) || !at_jobs_recover(core, error) ||
+        !choose_accel(core, config->accel, error) || !at_nbd_start(core, error))
+        goto fail;
+    at_node_open(core);
+    if (!at_core_adopt(core, error) || !at_jobs_recover(core, error) ||
         !at_core_reconcile_start(core, error))
         goto fail;
     at_watchdog_start(core);
@@ -257,6 +258,7 @@ void at_core_close(struct at_core *core)
         return;
     core->closing = true;
     at_watchdog_stop(core);
+    at_node_close(core);
     if (!at_jobs_stop(core, 20000)) {
         /* A worker is stuck in the kernel or waits for a guest: what it uses is left to the end of
          * the process, and the next daemon takes the job up. */
@@ -299,37 +301,5 @@ JsonNode *at_core_site_view(struct at_core *core)
     at_json_set_str(o, "created", core->created);
     json_object_set_string_member(o, "version", ATOLL_VERSION);
     json_object_set_string_member(o, "state_dir", core->state_dir);
-    return at_json_take_obj(o);
-}
-
-static uint64_t meminfo(const char *text, const char *name)
-{
-    const char *p = strstr(text, name);
-    return p ? g_ascii_strtoull(p + strlen(name), NULL, 10) * 1024 : 0;
-}
-
-uint64_t at_node_memory(uint64_t *ret_available)
-{
-    g_autofree char *text = NULL;
-    if (!g_file_get_contents("/proc/meminfo", &text, NULL, NULL))
-        return 0;
-    if (ret_available)
-        *ret_available = meminfo(text, "MemAvailable:");
-    return meminfo(text, "MemTotal:");
-}
-
-JsonNode *at_core_node_view(struct at_core *core)
-{
-    uint64_t available = 0, total = at_node_memory(&available);
-    g_autofree char *qemu = at_qemu_version(NULL);
-    JsonObject *o = json_object_new();
-    json_object_set_string_member(o, "name", g_get_host_name());
-    json_object_set_int_member(o, "cpus", g_get_num_processors());
-    json_object_set_int_member(o, "memory_bytes", (int64_t)total);
-    json_object_set_int_member(o, "memory_available_bytes", (int64_t)available);
-    json_object_set_string_member(o, "accel", at_accel_name(core->accel));
-    at_json_set_str(o, "accel_reason", core->accel_reason);
-    at_json_set_str(o, "qemu", qemu);
-    json_object_set_boolean_member(o, "image_server", at_nbd_alive(core));
     return at_json_take_obj(o);
 }

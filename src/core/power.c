@@ -30,11 +30,10 @@ static bool make_taps(struct at_core *core, const at_vdc *vdc, const struct at_d
 static bool resolve_accel(struct at_core *core, const char *wanted, enum at_accel *ret,
                           GError **error)
 {
-    *ret = core->accel;
-    if (g_str_equal(wanted, "auto"))
-        return true;
-    *ret = at_machine_probe_accel(g_str_equal(wanted, "kvm") ? AT_ACCEL_KVM : AT_ACCEL_TCG, NULL,
-                                  error);
+    enum at_accel accel = g_str_equal(wanted, "auto")  ? core->accel_wanted
+                          : g_str_equal(wanted, "kvm") ? AT_ACCEL_KVM
+                                                       : AT_ACCEL_TCG;
+    *ret = at_machine_probe_accel(accel, NULL, error);
     return *ret != AT_ACCEL_AUTO;
 }
 
@@ -64,7 +63,9 @@ static bool start_machine(struct at_core *core, const at_vdc *vdc, const at_mach
         nics[i].tap_fd = -1;
     if (!resolve_accel(core, ws->accel, &accel, error))
         return false;
-    at_cgroup_make(core->site_id, mach->id, ws->cpus, ws->memory, &cgroup, NULL);
+    g_autoptr(GError) unlimited = NULL;
+    at_cgroup_make(core->site_id, mach->id, ws->cpus, ws->memory, &cgroup, &unlimited);
+    at_node_note_cgroup(core, unlimited ? unlimited->message : NULL);
     bool ok = make_taps(core, vdc, ws, nics, error);
     struct at_machine_config config = {.name = name,
                                        .uuid = mach->uuid,

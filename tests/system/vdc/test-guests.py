@@ -71,6 +71,17 @@ def in_its_control_group():
     check(f"atoll-{site.site_id()}/{farm('never')['id']}" in groups, f"its groups are {groups}")
 
 
+def the_node_tells_what_stands_in_the_way():
+    node = site.json("node", "show")
+    check(isinstance(node["warnings"], list), f"{node}")
+    text = site.atoll("node", "show").stdout
+    for warning in node["warnings"]:
+        check(warning in text, f"{warning!r} is not in: {text}")
+    with open(site.log, errors="replace") as f:
+        said = f.read().count("run without limits")
+    check(said == (1 if node["cgroup"] == "none" else 0), f"limits: {said} lines, {node}")
+
+
 def vnc_answers():
     with socket.socket(socket.AF_UNIX) as s:
         s.settimeout(10)
@@ -270,6 +281,7 @@ def a_boot_of_the_host_starts_what_wants_to_run():
 
 TESTS = [
     ("/vdc/guests/run-in-their-control-groups", in_its_control_group),
+    ("/vdc/node/tells-what-stands-in-the-way", the_node_tells_what_stands_in_the_way),
     ("/vdc/guests/vnc-answers", vnc_answers),
     ("/vdc/guests/show-their-own-accelerator", the_accelerator_is_the_machines_own),
     ("/vdc/restart/always-starts-again-after-a-shutdown", always_starts_again_after_a_shutdown),

@@ -18,6 +18,7 @@
 enum {
     CONT_FIRST_MS = 1000, /* from one try to continue a guest to the next */
     CONT_MAX_MS = 10000,
+    LOOK_MS = 500,
     CALM_MS = 5000, /* running as long as this, its disk is well again */
 };
 
@@ -237,6 +238,13 @@ static gboolean process_ended(int fd, GIOCondition condition, void *user)
     return G_SOURCE_REMOVE;
 }
 
+/* In place of a pidfd, when there is no descriptor to spare. */
+static gboolean look_for_end(void *user)
+{
+    struct live *live = user;
+    return at_process_alive(&live->process) ? G_SOURCE_CONTINUE : process_ended(-1, 0, live);
+}
+
 static gboolean attach(void *user)
 {
     struct live *live = user;
@@ -250,7 +258,7 @@ static gboolean attach(void *user)
     if (live->pidfd >= 0)
         live->pid_watch = g_unix_fd_add(live->pidfd, G_IO_IN, process_ended, live);
     else
-        process_ended(-1, 0, live);
+        live->pid_watch = g_timeout_add(LOOK_MS, look_for_end, live);
     emit(live, "workstation.running", NULL);
     return G_SOURCE_REMOVE;
 }

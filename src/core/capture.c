@@ -13,12 +13,12 @@
 #include "base/error.h"
 #include "base/fault.h"
 #include "base/json.h"
+#include "core/quiesce.h"
 #include "core/supervisor.h"
 #include "core/vdc.h"
-#include "qemu/agent.h"
 #include "qemu/cut.h"
 
-enum { FREEZE_TIMEOUT_MS = 10000, CUT_DEADLINE_MS = 10000, IO_WAIT_MS = 20000, RECORD_TRIES = 100 };
+enum { CUT_DEADLINE_MS = 10000, IO_WAIT_MS = 20000, RECORD_TRIES = 100 };
 
 static void lock_all(struct at_core *core, const GPtrArray *machines, bool lock)
 {
@@ -226,82 +226,6 @@ static void set_class(JsonObject *consistency, const char *ws, const char *class
     json_object_set_object_member(consistency, ws, o);
 }
 
-struct freezer {
-    struct at_core *core;
-    const at_mach *mach;
-    struct at_agent *agent; /* open and frozen */
-    char *reason;           /* why not; of a thaw: why it failed */
-};
-
-static void *freeze_one(void *user)
-{
-    struct freezer *f = user;
-    g_autofree char *dir = at_core_machine_dir(f->core, f->mach->id);
-    g_autofree char *socket_path = g_build_filename(dir, "qga.sock", NULL);
-    g_autoptr(GError) error = NULL;
-    unsigned n = 0;
-    struct at_agent *agent = at_agent_open(socket_path, FREEZE_TIMEOUT_MS, &error);
-    if (agent && at_agent_freeze(agent, FREEZE_TIMEOUT_MS, &n, &error) && n > 0) {
-        f->agent = agent;
-        return NULL;
-    }
-    if (!error)
-        at_error(&error, AT_ERROR_UNAVAILABLE, "it knows of none that can be frozen");
-    f->reason =
-        g_strdup_printf("the guest agent did not freeze the file systems: %s", error->message);
-    if (agent) { /* it may have frozen some, or do so late */
-        at_agent_thaw(agent, 2000, NULL);
-        at_agent_close(agent);
-    }
-    return NULL;
-}
-
-/* Also of a machine that an earlier daemon froze: a guest that is not frozen does not mind. */
-static void *thaw_one(void *user)
-{
-    struct freezer *f = user;
-    g_autofree char *dir = at_core_machine_dir(f->core, f->mach->id);
-    g_autofree char *socket_path = g_build_filename(dir, "qga.sock", NULL);
-    g_autoptr(GError) error = NULL;
-    if (!f->agent)
-        f->agent = at_agent_open(socket_path, FREEZE_TIMEOUT_MS, &error);
-    if (!f->agent || !at_agent_thaw(f->agent, FREEZE_TIMEOUT_MS, &error))
-        f->reason = g_strdup_printf("the guest agent did not thaw the file systems: %s; in the "
-                                    "guest: fsfreeze -u, or restart it",
-                                    error->message);
-    g_clear_pointer(&f->agent, at_agent_close);
-    return NULL;
-}
-
-static void on_each(struct freezer *freezers, unsigned n, GThreadFunc func)
-{
-    g_autofree GThread **threads = g_new0(GThread *, n + 1);
-    for (unsigned i = 0; i < n; i++)
-        threads[i] = freezers[i].mach ? g_thread_new("agent", func, &freezers[i]) : NULL;
-    for (unsigned i = 0; i < n; i++) {
-        if (threads[i])
-            g_thread_join(threads[i]);
-    }
-}
-
-/* Those of @freezers that are frozen, or (@all) that have a machine. */
-static void thaw(struct at_job *job, struct freezer *freezers, unsigned n, bool all)
-{
-    for (unsigned i = 0; i < n; i++) {
-        if (!all && !freezers[i].agent)
-            freezers[i].mach = NULL;
-    }
-    on_each(freezers, n, thaw_one);
-    for (unsigned i = 0; i < n; i++) {
-        if (!freezers[i].reason)
-            continue;
-        at_job_note(job, "workstation %s: %s", freezers[i].mach->workstation, freezers[i].reason);
-        at_core_log("VDC %s: workstation %s: %s", freezers[i].mach->vdc,
-                    freezers[i].mach->workstation, freezers[i].reason);
-        g_clear_pointer(&freezers[i].reason, g_free);
-    }
-}
-
 /* ---- the cut ---- */
 
 struct cut {
@@ -465,7 +389,7 @@ static bool capture_locked(struct at_job *job, struct cut *cut, const at_vdc *vd
                            bool quiesce, GError **error)
 {
     struct at_core *core = cut->core;
-    g_autofree struct freezer *freezers = g_new0(struct freezer, cut->machines->len + 1);
+    g_autofree struct at_freezer *freezers = g_new0(struct at_freezer, cut->machines->len + 1);
     struct at_cut_result result = {0};
     if (!cut_fill(cut, error))
         return false;
@@ -476,15 +400,15 @@ static bool capture_locked(struct at_job *job, struct cut *cut, const at_vdc *vd
         set_class(snap->consistency, m->workstation, "crash",
                   running ? NULL : "the workstation was off");
         if (running && quiesce)
-            freezers[i] = (struct freezer){.core = core, .mach = m};
+            freezers[i] = (struct at_freezer){.core = core, .mach = m};
     }
     if (quiesce)
-        on_each(freezers, cut->machines->len, freeze_one);
+        at_quiesce_freeze(freezers, cut->machines->len);
     bool ok = at_fault_point("capture.frozen", error) &&
               (cut->n == 0 || at_cut_run(cut->cm, cut->n, image_server_answers, core,
                                          CUT_DEADLINE_MS, &result, error));
     for (unsigned i = 0; i < cut->machines->len; i++) {
-        struct freezer *f = &freezers[i];
+        struct at_freezer *f = &freezers[i];
         if (!f->mach)
             continue;
         if (f->agent)
@@ -496,7 +420,7 @@ static bool capture_locked(struct at_job *job, struct cut *cut, const at_vdc *vd
         g_clear_pointer(&f->reason, g_free);
     }
     if (quiesce)
-        thaw(job, freezers, cut->machines->len, false);
+        at_quiesce_thaw(job, freezers, cut->machines->len, false);
     if (!ok)
         return false;
     snap->pause_ms = result.pause_ms;
@@ -545,10 +469,10 @@ static void thaw_left(struct at_job *job, GList *ids)
         if (m)
             g_ptr_array_add(machines, m);
     }
-    g_autofree struct freezer *freezers = g_new0(struct freezer, machines->len + 1);
+    g_autofree struct at_freezer *freezers = g_new0(struct at_freezer, machines->len + 1);
     for (unsigned i = 0; i < machines->len; i++)
-        freezers[i] = (struct freezer){.core = core, .mach = machines->pdata[i]};
-    thaw(job, freezers, machines->len, true);
+        freezers[i] = (struct at_freezer){.core = core, .mach = machines->pdata[i]};
+    at_quiesce_thaw(job, freezers, machines->len, true);
 }
 
 bool at_capture_undo(struct at_job *job, const char *snap_name, GError **error)

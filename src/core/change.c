@@ -289,7 +289,7 @@ static bool make_disks(struct at_job *job, GError **error)
         struct at_process process;
         if (at_machine_process(core, m->id, &process))
             continue; /* runs on unchanged */
-        if (!at_mkdirs(dir, 0711, error) || !at_machine_make_seed(core, vdc, m, error))
+        if (!at_mkdirs(dir, 0711, error))
             return false;
         for (unsigned k = 0; k < m->disks->len; k++) {
             const struct at_disk *d = m->disks->pdata[k];

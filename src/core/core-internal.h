@@ -15,15 +15,17 @@
 struct at_jobs;
 struct at_events;
 struct at_supervisor;
+struct at_machine_locks;
+struct at_restarts;
 struct at_nbd;
 struct at_watchdog;
+struct at_node;
 
 struct at_core {
     char *state_dir, *site_id;
     char *plugin_path;
     char *created;
-    enum at_accel accel_wanted, accel;
-    char *accel_reason;
+    enum at_accel accel_wanted; /* what machines that say `auto` get */
     int lock_fd;
     uid_t uid_base; /* first of the site's block of 65536; uid_base as gid is the site's group */
     struct at_catalog *catalog;
@@ -31,8 +33,11 @@ struct at_core {
     struct at_jobs *jobs;
     struct at_events *events;
     struct at_supervisor *supervisor;
+    struct at_machine_locks *machine_locks;
+    struct at_restarts *restarts;
     struct at_nbd *nbd;
     struct at_watchdog *watchdog;
+    struct at_node *node;
     GMainContext *main; /* the loop that owns us, and its thread */
     GThread *main_thread;
     bool closing;
@@ -59,8 +64,19 @@ bool at_core_reconcile_start(struct at_core *core, GError **error);
 
 /* Runs @func once on the main loop, later. Any thread. */
 void at_core_later(struct at_core *core, GSourceFunc func, void *user);
+/* Runs @func once on the main loop and waits for it; at once when this is its thread. Not under a
+ * lock that the main loop takes. */
+void at_core_call(struct at_core *core, GSourceFunc func, void *user);
 /* Logs one line where an error stops travelling. Any thread. */
 void at_core_log(const char *fmt, ...) G_GNUC_PRINTF(1, 2);
+
+/* ---- what this host offers (node.c) ---- */
+/* Tries the control groups, begins to look for warnings. Main thread. */
+void at_node_open(struct at_core *core);
+void at_node_close(struct at_core *core); /* looks that are under way end by themselves */
+/* What became of a machine's control group: NULL, or why it runs without. Logged once for each
+ * reason. Any thread. */
+void at_node_note_cgroup(struct at_core *core, const char *reason);
 
 /* ---- the slow round (watchdog.c); main thread ---- */
 void at_watchdog_start(struct at_core *core);

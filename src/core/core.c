@@ -17,6 +17,7 @@
 #include "base/json.h"
 #include "core/core-internal.h"
 #include "core/job.h"
+#include "core/restart.h"
 #include "core/supervisor.h"
 #include "core/vdc.h"
 #include "qemu/cut.h"
@@ -65,6 +66,43 @@ void at_core_later(struct at_core *core, GSourceFunc func, void *user)
     g_source_set_priority(source, G_PRIORITY_DEFAULT);
     g_source_set_callback(source, func, user, NULL);
     g_source_attach(source, core->main);
+}
+
+struct handover {
+    GMutex lock; /* guards done */
+    GCond cond;
+    bool done;
+    GSourceFunc func;
+    void *user;
+};
+
+static gboolean run_handover(void *user)
+{
+    struct handover *h = user;
+    h->func(h->user);
+    g_mutex_lock(&h->lock);
+    h->done = true;
+    g_cond_signal(&h->cond);
+    g_mutex_unlock(&h->lock);
+    return G_SOURCE_REMOVE;
+}
+
+void at_core_call(struct at_core *core, GSourceFunc func, void *user)
+{
+    if (g_thread_self() == core->main_thread) {
+        func(user);
+        return;
+    }
+    struct handover h = {.func = func, .user = user};
+    g_mutex_init(&h.lock);
+    g_cond_init(&h.cond);
+    at_core_later(core, run_handover, &h);
+    g_mutex_lock(&h.lock);
+    while (!h.done)
+        g_cond_wait(&h.cond, &h.lock);
+    g_mutex_unlock(&h.lock);
+    g_mutex_clear(&h.lock);
+    g_cond_clear(&h.cond);
 }
 
 void at_core_log(const char *fmt, ...)
@@ -170,8 +208,7 @@ static bool choose_accel(struct at_core *core, const char *text, GError **error)
         if (g_strcmp0(text, names[i]) == 0)
             core->accel_wanted = (enum at_accel)i;
     }
-    core->accel = at_machine_probe_accel(core->accel_wanted, &core->accel_reason, error);
-    return core->accel != AT_ACCEL_AUTO;
+    return at_machine_probe_accel(core->accel_wanted, NULL, error) != AT_ACCEL_AUTO;
 }
 
 struct at_core *at_core_open(const struct at_core_config *config, GError **error)
@@ -184,7 +221,9 @@ struct at_core *at_core_open(const struct at_core_config *config, GError **error
     core->state_dir = g_canonicalize_filename(config->state_dir, NULL);
     core->plugin_path = g_strdup(config->plugin_path);
     core->events = at_events_new(core);
+    core->machine_locks = at_machine_locks_new();
     core->supervisor = at_supervisor_new(core);
+    core->restarts = at_restarts_new(core);
     g_autofree char *catalog = g_build_filename(core->state_dir, "catalog.db", NULL);
     g_autofree char *vault = g_build_filename(core->state_dir, "vault", NULL);
     if (strlen(core->state_dir) > STATE_MAX) {
@@ -200,8 +239,10 @@ struct at_core *at_core_open(const struct at_core_config *config, GError **error
         !load_site(core, error) ||
         !(core->vault =
               at_vault_open(vault, AT_VAULT_WRITE | AT_VAULT_CREATE, core->uid_base, error)) ||
-        !choose_accel(core, config->accel, error) || !at_nbd_start(core, error) ||
-        !at_core_adopt(core, error) || !at_machines_unpin_unknown(core, error) ||
+        !choose_accel(core, config->accel, error) || !at_nbd_start(core, error))
+        goto fail;
+    at_node_open(core);
+    if (!at_core_adopt(core, error) || !at_machines_unpin_unknown(core, error) ||
         !at_jobs_recover(core, error) || !at_seal_what_is_left(core, error) ||
         !at_core_reconcile_start(core, error))
         goto fail;
@@ -218,18 +259,27 @@ void at_core_close(struct at_core *core)
         return;
     core->closing = true;
     at_watchdog_stop(core);
-    at_jobs_stop(core, 20000);
+    at_node_close(core);
+    if (!at_jobs_stop(core, 20000)) {
+        /* A worker is stuck in the kernel or waits for a guest: what it uses is left to the end of
+         * the process, and the next daemon takes the job up. */
+        at_core_log("a job did not come to a safe point in time; it is taken up by the next start");
+        return;
+    }
     at_nbd_close(core);
+    g_clear_pointer(&core->restarts, at_restarts_free);
     g_clear_pointer(&core->supervisor, at_supervisor_free);
+    g_clear_pointer(&core->machine_locks, at_machine_locks_free);
     g_clear_pointer(&core->vault, at_vault_close);
     g_clear_pointer(&core->catalog, at_catalog_close);
     at_close_fd(&core->lock_fd);
-    /* Events, paths and the object stay: a worker that missed the deadline may still look. */
+    /* Events, paths and the object stay: a thread of a health check may still look. */
 }
 
 bool at_core_shutdown_site(struct at_core *core, GError **error)
 {
-    at_jobs_stop(core, 20000);
+    if (!at_jobs_stop(core, 20000))
+        return at_error(error, AT_ERROR_TIMEOUT, "a job did not come to a safe point in time");
     g_autoptr(GPtrArray) machines = at_mach_load_all(core->catalog, NULL, error);
     g_autoptr(GPtrArray) vdcs = at_vdc_load_all(core->catalog, error);
     if (!machines || !vdcs)
@@ -252,37 +302,5 @@ JsonNode *at_core_site_view(struct at_core *core)
     at_json_set_str(o, "created", core->created);
     json_object_set_string_member(o, "version", ATOLL_VERSION);
     json_object_set_string_member(o, "state_dir", core->state_dir);
-    return at_json_take_obj(o);
-}
-
-static uint64_t meminfo(const char *text, const char *name)
-{
-    const char *p = strstr(text, name);
-    return p ? g_ascii_strtoull(p + strlen(name), NULL, 10) * 1024 : 0;
-}
-
-uint64_t at_node_memory(uint64_t *ret_available)
-{
-    g_autofree char *text = NULL;
-    if (!g_file_get_contents("/proc/meminfo", &text, NULL, NULL))
-        return 0;
-    if (ret_available)
-        *ret_available = meminfo(text, "MemAvailable:");
-    return meminfo(text, "MemTotal:");
-}
-
-JsonNode *at_core_node_view(struct at_core *core)
-{
-    uint64_t available = 0, total = at_node_memory(&available);
-    g_autofree char *qemu = at_qemu_version(NULL);
-    JsonObject *o = json_object_new();
-    json_object_set_string_member(o, "name", g_get_host_name());
-    json_object_set_int_member(o, "cpus", g_get_num_processors());
-    json_object_set_int_member(o, "memory_bytes", (int64_t)total);
-    json_object_set_int_member(o, "memory_available_bytes", (int64_t)available);
-    json_object_set_string_member(o, "accel", at_accel_name(core->accel));
-    at_json_set_str(o, "accel_reason", core->accel_reason);
-    at_json_set_str(o, "qemu", qemu);
-    json_object_set_boolean_member(o, "image_server", at_nbd_alive(core));
     return at_json_take_obj(o);
 }

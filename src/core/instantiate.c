@@ -361,8 +361,7 @@ bool at_machine_make_seed(struct at_core *core, const at_vdc *vdc, const at_mach
     return true;
 }
 
-bool at_machine_make_files(struct at_core *core, const at_vdc *vdc, const at_mach *mach,
-                           GError **error)
+bool at_machine_make_files(struct at_core *core, const at_mach *mach, GError **error)
 {
     g_autofree char *dir = at_core_machine_dir(core, mach->id);
     if (!at_fault_point("machine.files", error) || !at_mkdirs(dir, 0711, error))
@@ -376,10 +375,6 @@ bool at_machine_make_files(struct at_core *core, const at_vdc *vdc, const at_mac
                 return false;
             }
         }
-    }
-    if (!at_machine_make_seed(core, vdc, mach, error)) {
-        g_prefix_error(error, "workstation %s: seed: ", mach->workstation);
-        return false;
     }
     return true;
 }
@@ -397,5 +392,6 @@ bool at_machine_destroy(struct at_core *core, const char *id, GError **error)
         g_propagate_error(error, g_steal_pointer(&local));
         return false;
     }
+    at_supervise_forget(core, id);
     return true;
 }

@@ -11,39 +11,13 @@
 #include "base/fault.h"
 #include "base/json.h"
 #include "core/core-internal.h"
+#include "core/job-internal.h"
 
-enum { NOTES_MAX = 100, JOBS_KEPT = 500 };
+enum { JOBS_KEPT = 500, SERVE_US = 10000, SERVE_MAX = 100 };
 
 const struct at_actor at_actor_daemon = {.user = "atolld", .uid = 0, .gid = 0, .from = "daemon"};
 
-struct at_jobs {
-    GMutex lock; /* guards every member here and the scope, progress and steps of each job */
-    GCond ended;
-    GCond wake;          /* a job that waits was cancelled, or all are to stop */
-    GHashTable *running; /* id -> struct at_job* */
-    unsigned last_id;
-    bool stopping;
-};
-
-struct at_job {
-    struct at_core *core;
-    const struct at_job_kind *kind;
-    char *id; /* "42" */
-    char *key;
-    char *scope;        /* what it works on */
-    bool holds_scope;   /* exclusively */
-    JsonObject *record; /* as stored; changed only under the lock */
-    GCancellable *cancellable;
-    GCancellable *never; /* given to steps that may not be cancelled any more */
-    unsigned step;
-    bool undoing, resumed;
-    char *waiting; /* what stands in the way of the running step, or NULL */
-    int64_t step_started_us, last_event_us;
-    uint64_t bytes_done, bytes_total;
-    double percent;
-};
-
-static struct at_jobs *jobs_of(struct at_core *core)
+struct at_jobs *at_jobs_of(struct at_core *core)
 {
     if (!core->jobs) {
         core->jobs = g_new0(struct at_jobs, 1);
@@ -67,51 +41,12 @@ static void job_free(struct at_job *job)
     g_free(job);
 }
 
-static char *key_of(unsigned id)
+char *at_job_key(unsigned id)
 {
     return g_strdup_printf("job/%08u", id);
 }
 
-/* The record without what is only for the steps: a definition may be large, and holds secrets. */
-static JsonObject *public_part(JsonObject *record)
-{
-    JsonObject *o = json_object_new();
-    g_autoptr(GList) names = json_object_get_members(record);
-    for (GList *l = names; l; l = l->next) {
-        if (!g_str_equal(l->data, "args") && !g_str_equal(l->data, "data"))
-            json_object_set_member(o, l->data,
-                                   json_node_copy(json_object_get_member(record, l->data)));
-    }
-    return o;
-}
-
-/* Called with the lock held. The stored members plus what only lives in memory. */
-static JsonNode *view_locked(struct at_job *job)
-{
-    g_autoptr(JsonNode) wrapped = json_node_new(JSON_NODE_OBJECT);
-    json_node_take_object(wrapped, public_part(job->record));
-    g_autofree char *text = at_json_text(wrapped);
-    g_autoptr(JsonNode) copy = at_json_parse(text, -1, NULL);
-    /* The parser's tree is immutable: the view is a shallow copy of it with members added. */
-    JsonNode *node = json_node_new(JSON_NODE_OBJECT);
-    JsonObject *o = public_part(json_node_get_object(copy));
-    double elapsed = (double)(at_clock_us() - job->step_started_us) / 1e6;
-    double rate = elapsed > 0.2 ? (double)job->bytes_done / elapsed : 0;
-    json_object_set_double_member(o, "percent", job->percent);
-    json_object_set_int_member(o, "bytes_done", (int64_t)job->bytes_done);
-    json_object_set_int_member(o, "bytes_total", (int64_t)job->bytes_total);
-    json_object_set_int_member(o, "rate", (int64_t)rate);
-    at_json_set_str(o, "waiting", job->waiting);
-    if (rate > 0 && job->bytes_total > job->bytes_done)
-        json_object_set_int_member(o, "eta_s",
-                                   (int64_t)((double)(job->bytes_total - job->bytes_done) / rate));
-    else
-        json_object_set_null_member(o, "eta_s");
-    json_node_take_object(node, o);
-    return node;
-}
-
-static bool save_locked(struct at_job *job, GError **error)
+bool at_job_save_locked(struct at_job *job, GError **error)
 {
     g_autoptr(JsonNode) node = json_node_new(JSON_NODE_OBJECT);
     json_node_set_object(node, job->record);
@@ -122,11 +57,11 @@ static bool save_locked(struct at_job *job, GError **error)
     return true;
 }
 
-static void announce(struct at_job *job, const char *type)
+void at_job_announce(struct at_job *job, const char *type)
 {
-    struct at_jobs *jobs = jobs_of(job->core);
+    struct at_jobs *jobs = at_jobs_of(job->core);
     g_mutex_lock(&jobs->lock);
-    g_autoptr(JsonNode) view = view_locked(job);
+    g_autoptr(JsonNode) view = at_job_view_locked(job);
     job->last_event_us = at_clock_us();
     g_mutex_unlock(&jobs->lock);
     JsonObject *data = json_object_new();
@@ -144,7 +79,7 @@ static JsonObject *step_object(struct at_job *job, unsigned i)
 static bool record_step(struct at_job *job, unsigned i, const char *state, const char *job_state,
                         GError **error)
 {
-    struct at_jobs *jobs = jobs_of(job->core);
+    struct at_jobs *jobs = at_jobs_of(job->core);
     g_autofree char *now = at_clock_rfc3339();
     g_mutex_lock(&jobs->lock);
     JsonObject *step = step_object(job, i);
@@ -162,9 +97,9 @@ static bool record_step(struct at_job *job, unsigned i, const char *state, const
     json_object_set_string_member(job->record, "step", job->kind->steps[i].name);
     json_object_set_int_member(job->record, "step_index", i);
     json_object_set_string_member(job->record, "state", job_state);
-    bool ok = save_locked(job, error);
+    bool ok = at_job_save_locked(job, error);
     g_mutex_unlock(&jobs->lock);
-    announce(job, "job.step");
+    at_job_announce(job, "job.step");
     return ok;
 }
 
@@ -172,7 +107,7 @@ static bool record_step(struct at_job *job, unsigned i, const char *state, const
  * job goes on being listed as running, and the next daemon would take it up again. */
 static void finish(struct at_job *job, const char *state, const GError *cause)
 {
-    struct at_jobs *jobs = jobs_of(job->core);
+    struct at_jobs *jobs = at_jobs_of(job->core);
     g_autofree char *now = at_clock_rfc3339();
     g_mutex_lock(&jobs->lock);
     json_object_set_string_member(job->record, "state", state);
@@ -188,14 +123,14 @@ static void finish(struct at_job *job, const char *state, const GError *cause)
     json_object_set_double_member(job->record, "percent", job->percent);
     for (bool told = false;; told = true) {
         g_autoptr(GError) error = NULL;
-        if (save_locked(job, &error) || jobs->stopping)
+        if (at_job_save_locked(job, &error) || jobs->stopping)
             break;
         if (!told)
             at_core_log("%s; tried again every second", error->message);
         g_cond_wait_until(&jobs->wake, &jobs->lock, at_deadline_ms(1000));
     }
     g_mutex_unlock(&jobs->lock);
-    announce(job, "job.finished");
+    at_job_announce(job, "job.finished");
 }
 
 static bool fault(struct at_job *job, unsigned i, const char *where, GError **error)
@@ -249,7 +184,7 @@ static bool undo_from(struct at_job *job, unsigned last)
 
 static void end_job(struct at_job *job)
 {
-    struct at_jobs *jobs = jobs_of(job->core);
+    struct at_jobs *jobs = at_jobs_of(job->core);
     g_mutex_lock(&jobs->lock);
     g_hash_table_remove(jobs->running, job->id);
     g_cond_broadcast(&jobs->ended);
@@ -306,7 +241,7 @@ static struct at_job *job_new(struct at_core *core, const struct at_job_kind *ki
     job->core = core;
     job->kind = kind;
     job->id = g_strdup_printf("%u", id);
-    job->key = key_of(id);
+    job->key = at_job_key(id);
     job->record = record;
     job->scope = g_strdup(at_json_str(record, "scope", NULL));
     job->holds_scope = at_json_bool(record, "holds_scope", false);
@@ -341,7 +276,7 @@ static bool busy(struct at_job *by, const char *scope, GError **error)
 
 bool at_job_works_on(struct at_core *core, const char *scope)
 {
-    struct at_jobs *jobs = jobs_of(core);
+    struct at_jobs *jobs = at_jobs_of(core);
     bool found = false;
     GHashTableIter iter;
     void *value;
@@ -355,7 +290,7 @@ bool at_job_works_on(struct at_core *core, const char *scope)
 
 bool at_job_scope_held(struct at_core *core, const char *scope, char **ret_kind)
 {
-    struct at_jobs *jobs = jobs_of(core);
+    struct at_jobs *jobs = at_jobs_of(core);
     g_mutex_lock(&jobs->lock);
     struct at_job *by = holder_locked(jobs, scope);
     if (by && ret_kind)
@@ -368,7 +303,7 @@ JsonNode *at_job_start(struct at_core *core, const struct at_job_kind *kind, con
                        const char *scope, const struct at_actor *actor, JsonObject *args,
                        GError **error)
 {
-    struct at_jobs *jobs = jobs_of(core);
+    struct at_jobs *jobs = at_jobs_of(core);
     g_autofree char *now = at_clock_rfc3339();
     JsonObject *r = json_object_new();
     JsonObject *who = json_object_new();
@@ -415,18 +350,18 @@ JsonNode *at_job_start(struct at_core *core, const struct at_job_kind *kind, con
     unsigned id = ++jobs->last_id;
     struct at_job *job = job_new(core, kind, id, r);
     json_object_set_string_member(r, "id", job->id);
-    if (!save_locked(job, error)) {
+    if (!at_job_save_locked(job, error)) {
         g_mutex_unlock(&jobs->lock);
         job_free(job);
         return NULL;
     }
     g_hash_table_insert(jobs->running, job->id, job);
-    JsonNode *view = view_locked(job);
+    JsonNode *view = at_job_view_locked(job);
     g_mutex_unlock(&jobs->lock);
     if (id % 50 == 0) {
         for (unsigned old = id > 2 * JOBS_KEPT ? id - 2 * JOBS_KEPT : 1; old + JOBS_KEPT < id;
              old++) {
-            g_autofree char *key = key_of(old);
+            g_autofree char *key = at_job_key(old);
             at_catalog_delete(core->catalog, key, AT_REVISION_ANY, NULL);
         }
         at_catalog_trim(core->catalog, "job/", 0, NULL);
@@ -437,7 +372,7 @@ JsonNode *at_job_start(struct at_core *core, const struct at_job_kind *kind, con
 
 bool at_jobs_recover(struct at_core *core, GError **error)
 {
-    struct at_jobs *jobs = jobs_of(core);
+    struct at_jobs *jobs = at_jobs_of(core);
     g_autoptr(GPtrArray) records = at_catalog_list(core->catalog, "job/", error);
     if (!records)
         return false;
@@ -484,9 +419,9 @@ bool at_jobs_recover(struct at_core *core, GError **error)
     return true;
 }
 
-void at_jobs_stop(struct at_core *core, int timeout_ms)
+bool at_jobs_stop(struct at_core *core, int timeout_ms)
 {
-    struct at_jobs *jobs = jobs_of(core);
+    struct at_jobs *jobs = at_jobs_of(core);
     int64_t deadline = at_deadline_ms(timeout_ms);
     core->closing = true;
     g_mutex_lock(&jobs->lock);
@@ -500,273 +435,14 @@ void at_jobs_stop(struct at_core *core, int timeout_ms)
         g_cancellable_cancel(job->never);
     }
     g_cond_broadcast(&jobs->wake);
-    while (g_hash_table_size(jobs->running) > 0 &&
-           g_cond_wait_until(&jobs->ended, &jobs->lock, deadline))
-        ;
-    g_mutex_unlock(&jobs->lock);
-}
-
-/* ---- for steps ---- */
-
-struct at_core *at_job_core(struct at_job *job)
-{
-    return job->core;
-}
-
-JsonObject *at_job_args(struct at_job *job)
-{
-    return at_json_obj(job->record, "args");
-}
-
-JsonObject *at_job_data(struct at_job *job)
-{
-    return at_json_obj(job->record, "data");
-}
-
-static void set_in(struct at_job *job, const char *where, const char *name, JsonNode *value)
-{
-    struct at_jobs *jobs = jobs_of(job->core);
-    g_mutex_lock(&jobs->lock);
-    json_object_set_member(at_json_obj(job->record, where), name, value);
-    g_mutex_unlock(&jobs->lock);
-}
-
-static JsonNode *string_node(const char *value)
-{
-    JsonNode *node = json_node_new(value ? JSON_NODE_VALUE : JSON_NODE_NULL);
-    if (value)
-        json_node_set_string(node, value);
-    return node;
-}
-
-void at_job_set(struct at_job *job, const char *name, JsonNode *value)
-{
-    set_in(job, "data", name, value);
-}
-
-void at_job_set_str(struct at_job *job, const char *name, const char *value)
-{
-    set_in(job, "data", name, string_node(value));
-}
-
-void at_job_result(struct at_job *job, const char *name, JsonNode *value)
-{
-    set_in(job, "result", name, value);
-}
-
-void at_job_result_str(struct at_job *job, const char *name, const char *value)
-{
-    set_in(job, "result", name, string_node(value));
-}
-
-bool at_job_resumed(struct at_job *job)
-{
-    return job->resumed;
-}
-
-const char *at_job_user(struct at_job *job)
-{
-    return at_json_str(at_json_obj(job->record, "actor"), "user", "?");
-}
-
-int64_t at_job_uid(struct at_job *job)
-{
-    return at_json_int(at_json_obj(job->record, "actor"), "uid", 65534);
-}
-
-int64_t at_job_gid(struct at_job *job)
-{
-    return at_json_int(at_json_obj(job->record, "actor"), "gid", 65534);
-}
-
-GCancellable *at_job_cancellable(struct at_job *job)
-{
-    return job->step < job->kind->commit_at && !job->undoing ? job->cancellable : job->never;
-}
-
-bool at_job_save(struct at_job *job, GError **error)
-{
-    struct at_jobs *jobs = jobs_of(job->core);
-    g_mutex_lock(&jobs->lock);
-    bool ok = save_locked(job, error);
-    g_mutex_unlock(&jobs->lock);
-    return ok;
-}
-
-bool at_job_wait(struct at_job *job, int delay_ms, const char *reason, GError **error)
-{
-    struct at_jobs *jobs = jobs_of(job->core);
-    int64_t deadline = at_deadline_ms(delay_ms);
-    bool news = g_strcmp0(job->waiting, reason) != 0;
-    if (news) {
-        at_job_note(job, "waits: %s", reason);
-        at_core_log("job %s (%s): waits: %s", job->id, job->kind->name, reason);
-    }
-    g_mutex_lock(&jobs->lock);
-    g_free(job->waiting);
-    job->waiting = g_strdup(reason);
-    g_mutex_unlock(&jobs->lock);
-    if (news)
-        announce(job, "job.waiting");
-    g_mutex_lock(&jobs->lock);
-    while (!jobs->stopping && !g_cancellable_is_cancelled(job->cancellable) &&
-           g_cond_wait_until(&jobs->wake, &jobs->lock, deadline))
-        ;
-    bool stopping = jobs->stopping, cancelled = g_cancellable_is_cancelled(job->cancellable);
-    g_mutex_unlock(&jobs->lock);
-    if (stopping)
-        return at_error(error, AT_ERROR_CANCELLED, "the daemon stops");
-    return !cancelled ||
-           at_error(error, AT_ERROR_CANCELLED, "cancelled while it waited: %s", reason);
-}
-
-void at_job_waits_no_more(struct at_job *job)
-{
-    struct at_jobs *jobs = jobs_of(job->core);
-    g_mutex_lock(&jobs->lock);
-    g_clear_pointer(&job->waiting, g_free);
-    g_mutex_unlock(&jobs->lock);
-}
-
-void at_job_release_scope(struct at_job *job)
-{
-    struct at_jobs *jobs = jobs_of(job->core);
-    g_mutex_lock(&jobs->lock);
-    job->holds_scope = false;
-    json_object_set_boolean_member(job->record, "holds_scope", false);
-    g_mutex_unlock(&jobs->lock);
-}
-
-static void progress_event(struct at_job *job)
-{
-    if (at_clock_us() - job->last_event_us > 250000)
-        announce(job, "job.progress");
-}
-
-void at_job_progress(struct at_job *job, uint64_t bytes_done, uint64_t bytes_total)
-{
-    struct at_jobs *jobs = jobs_of(job->core);
-    g_mutex_lock(&jobs->lock);
-    job->bytes_done = bytes_done;
-    job->bytes_total = bytes_total;
-    double part = bytes_total ? MIN(1.0, (double)bytes_done / (double)bytes_total) : 0;
-    job->percent = 100.0 * (job->step + part) / job->kind->n_steps;
-    g_mutex_unlock(&jobs->lock);
-    progress_event(job);
-}
-
-void at_job_percent(struct at_job *job, double percent)
-{
-    struct at_jobs *jobs = jobs_of(job->core);
-    g_mutex_lock(&jobs->lock);
-    job->percent = 100.0 * (job->step + CLAMP(percent, 0, 100) / 100) / job->kind->n_steps;
-    g_mutex_unlock(&jobs->lock);
-    progress_event(job);
-}
-
-void at_job_note(struct at_job *job, const char *fmt, ...)
-{
-    struct at_jobs *jobs = jobs_of(job->core);
-    va_list ap;
-    va_start(ap, fmt);
-    g_autofree char *text = g_strdup_vprintf(fmt, ap);
-    va_end(ap);
-    g_mutex_lock(&jobs->lock);
-    JsonArray *notes = at_json_arr(job->record, "notes");
-    if (json_array_get_length(notes) < NOTES_MAX)
-        json_array_add_string_element(notes, text);
-    g_mutex_unlock(&jobs->lock);
-}
-
-/* ---- views ---- */
-
-static JsonNode *stored_view(struct at_record *record)
-{
-    JsonObject *stored = json_node_get_object(record->value);
-    JsonObject *o = public_part(stored);
-    json_object_set_int_member(o, "bytes_done", at_json_int(stored, "bytes_done", 0));
-    json_object_set_int_member(o, "bytes_total", at_json_int(stored, "bytes_total", 0));
-    json_object_set_int_member(o, "rate", 0);
-    json_object_set_null_member(o, "eta_s");
-    json_object_set_null_member(o, "waiting");
-    if (!json_object_has_member(o, "percent"))
-        json_object_set_double_member(o, "percent", 0);
-    return at_json_take_obj(o);
-}
-
-JsonNode *at_core_job_view(struct at_core *core, const char *id, GError **error)
-{
-    struct at_jobs *jobs = jobs_of(core);
-    char *end = NULL;
-    unsigned long number = strtoul(id, &end, 10);
-    if (!*id || *end || number == 0 || number > 99999999) {
-        at_error(error, AT_ERROR_NOT_FOUND, "job %s does not exist (ids are numbers)", id);
-        return NULL;
-    }
-    g_autofree char *plain = g_strdup_printf("%lu", number);
-    g_mutex_lock(&jobs->lock);
-    struct at_job *job = g_hash_table_lookup(jobs->running, plain);
-    JsonNode *view = job ? view_locked(job) : NULL;
-    g_mutex_unlock(&jobs->lock);
-    if (view)
-        return view;
-    g_autofree char *key = key_of((unsigned)number);
-    g_autoptr(at_record) record = at_catalog_get(core->catalog, key, NULL);
-    if (!record) {
-        at_error(error, AT_ERROR_NOT_FOUND, "job %s does not exist", id);
-        return NULL;
-    }
-    return stored_view(record);
-}
-
-JsonNode *at_core_job_list(struct at_core *core, const char *state, const char *vdc, GError **error)
-{
-    g_autoptr(GPtrArray) records = at_catalog_list(core->catalog, "job/", error);
-    if (!records)
-        return NULL;
-    JsonArray *list = json_array_new();
-    for (unsigned i = records->len; i-- > 0;) {
-        struct at_record *record = records->pdata[i];
-        JsonObject *o = json_node_get_object(record->value);
-        if (vdc && g_strcmp0(at_json_str(o, "scope", NULL), vdc) != 0)
-            continue;
-        JsonNode *view = at_core_job_view(core, at_json_str(o, "id", "0"), NULL);
-        if (!view)
-            continue;
-        if (state && g_strcmp0(at_json_str(json_node_get_object(view), "state", ""), state) != 0)
-            json_node_unref(view);
-        else
-            json_array_add_element(list, view);
-    }
-    return at_json_take_arr(list);
-}
-
-JsonNode *at_core_job_cancel(struct at_core *core, const struct at_actor *actor, const char *id,
-                             GError **error)
-{
-    struct at_jobs *jobs = jobs_of(core);
-    JsonNode *view = NULL;
-    g_mutex_lock(&jobs->lock);
-    struct at_job *job = g_hash_table_lookup(jobs->running, id);
-    if (!job) {
+    while (g_hash_table_size(jobs->running) > 0 && at_deadline_left_ms(deadline) > 0) {
+        g_cond_wait_until(&jobs->ended, &jobs->lock, g_get_monotonic_time() + SERVE_US);
         g_mutex_unlock(&jobs->lock);
-        g_autoptr(JsonNode) ended = at_core_job_view(core, id, error);
-        if (ended)
-            at_error(error, AT_ERROR_CONFLICT, "job %s has ended (%s)", id,
-                     at_json_str(json_node_get_object(ended), "state", "?"));
-        return NULL;
+        for (int i = 0; i < SERVE_MAX && g_main_context_iteration(core->main, FALSE); i++)
+            ;
+        g_mutex_lock(&jobs->lock);
     }
-    if (job->step >= job->kind->commit_at && !job->waiting) {
-        at_error(error, AT_ERROR_CONFLICT,
-                 "job %s is past the point where it can be undone (step \"%s\"); it will finish",
-                 id, job->kind->steps[job->step].name);
-    } else {
-        g_cancellable_cancel(job->cancellable);
-        g_cond_broadcast(&jobs->wake);
-        view = view_locked(job);
-    }
+    bool all = g_hash_table_size(jobs->running) == 0;
     g_mutex_unlock(&jobs->lock);
-    if (view)
-        at_event_emit(core, "job.cancel-requested", id, actor->user, NULL);
-    return view;
+    return all;
 }

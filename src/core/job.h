@@ -86,5 +86,6 @@ void at_job_note(struct at_job *job, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
 /* ---- for core ---- */
 /* Takes up the jobs that an earlier daemon left; called once by at_core_open. */
 bool at_jobs_recover(struct at_core *core, GError **error);
-/* Waits at most @timeout_ms for the running steps to come to a safe point, then gives up. */
-void at_jobs_stop(struct at_core *core, int timeout_ms);
+/* Waits at most @timeout_ms for the running steps to come to a safe point; false when some did not.
+ * The main loop's sources are served meanwhile, because steps hand work over to it. Main thread. */
+bool at_jobs_stop(struct at_core *core, int timeout_ms);

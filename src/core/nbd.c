@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/fault.h"
+#include "core/backoff.h"
 #include "core/core-internal.h"
 
 struct at_nbd {
@@ -23,10 +24,14 @@ struct at_nbd {
     char *dir, *socket, *pidfile;
     struct at_process process;
     int pidfd;
+    bool running; /* as far as we know */
     unsigned watch, retry;
     unsigned failures; /* in a row, for the pause before the next try */
 };
 
+enum { WATCH_MS = 1000, RETRY_FIRST_MS = 400, RETRY_MAX_MS = 10000 };
+
+static void watch_process(struct at_nbd *nbd);
 static gboolean nbd_ended(int fd, GIOCondition condition, void *user);
 static bool launch(struct at_nbd *nbd, GError **error);
 
@@ -55,11 +60,25 @@ bool at_nbd_check(struct at_core *core, GError **error)
     return connect_to(socket_path, 2000, error);
 }
 
+static gboolean watch_again(void *user)
+{
+    struct at_nbd *nbd = user;
+    nbd->retry = 0;
+    watch_process(nbd);
+    return G_SOURCE_REMOVE;
+}
+
+/* Without a descriptor to spare it is looked at again and again until there is one. */
 static void watch_process(struct at_nbd *nbd)
 {
+    nbd->running = true;
     nbd->pidfd = at_process_pidfd(&nbd->process);
     if (nbd->pidfd >= 0)
         nbd->watch = g_unix_fd_add(nbd->pidfd, G_IO_IN, nbd_ended, nbd);
+    else if (at_process_alive(&nbd->process))
+        nbd->retry = g_timeout_add(WATCH_MS, watch_again, nbd);
+    else
+        nbd_ended(-1, 0, nbd);
 }
 
 static gboolean try_again(void *user)
@@ -69,9 +88,10 @@ static gboolean try_again(void *user)
     nbd->retry = 0;
     if (!launch(nbd, &error)) {
         at_core_log("image server: %s", error->message);
-        nbd->failures++;
-        nbd->retry = g_timeout_add(MIN(10000, 200u << MIN(nbd->failures, 6u)), try_again, nbd);
+        nbd->retry = g_timeout_add(at_backoff_ms(RETRY_FIRST_MS, RETRY_MAX_MS, ++nbd->failures),
+                                   try_again, nbd);
     } else {
+        nbd->failures = 0;
         at_event_emit(nbd->core, "image-server.started", "nbdkit", "atolld", NULL);
     }
     return G_SOURCE_REMOVE;
@@ -80,14 +100,16 @@ static gboolean try_again(void *user)
 static gboolean nbd_ended(int fd, GIOCondition condition, void *user)
 {
     struct at_nbd *nbd = user;
+    (void)fd;
     (void)condition;
-    close(fd);
-    nbd->pidfd = -1;
+    at_close_fd(&nbd->pidfd);
     nbd->watch = 0;
+    nbd->running = false;
     at_process_alive(&nbd->process); /* reaps it */
     at_core_log("image server (pid %d) ended; starting it again", (int)nbd->process.pid);
     at_event_emit(nbd->core, "image-server.died", "nbdkit", "atolld", NULL);
-    try_again(nbd);
+    if (!nbd->retry)
+        nbd->retry = g_timeout_add(0, try_again, nbd);
     return G_SOURCE_REMOVE;
 }
 
@@ -125,14 +147,22 @@ static bool launch(struct at_nbd *nbd, GError **error)
         }
         g_usleep(5000);
     }
-    if (chmod(fresh, 0660) != 0 || rename(fresh, nbd->socket) != 0) {
-        at_error_errno(error, errno, "publish %s", nbd->socket);
-        at_process_stop(&nbd->process, 500, NULL);
-        return false;
+    if (chmod(fresh, 0660) != 0) {
+        at_error_errno(error, errno, "open %s to its group", fresh);
+        goto stop;
     }
-    nbd->failures = 0;
+    /* Before any client can meet it: a server that no pid file names would never be found again. */
+    if (!at_pidfile_write(nbd->pidfile, &nbd->process, error))
+        goto stop;
+    if (rename(fresh, nbd->socket) != 0) {
+        at_error_errno(error, errno, "publish %s", nbd->socket);
+        goto stop;
+    }
     watch_process(nbd);
-    return at_pidfile_write(nbd->pidfile, &nbd->process, error);
+    return true;
+stop:
+    at_process_stop(&nbd->process, 500, NULL);
+    return false;
 }
 
 bool at_nbd_start(struct at_core *core, GError **error)
@@ -177,7 +207,7 @@ void at_nbd_close(struct at_core *core)
 
 bool at_nbd_alive(struct at_core *core)
 {
-    return core->nbd && core->nbd->pidfd >= 0;
+    return core->nbd && core->nbd->running;
 }
 
 bool at_nbd_stop(struct at_core *core, GError **error)

@@ -30,11 +30,10 @@ static bool make_taps(struct at_core *core, const at_vdc *vdc, const struct at_d
 static bool resolve_accel(struct at_core *core, const char *wanted, enum at_accel *ret,
                           GError **error)
 {
-    *ret = core->accel;
-    if (g_str_equal(wanted, "auto"))
-        return true;
-    *ret = at_machine_probe_accel(g_str_equal(wanted, "kvm") ? AT_ACCEL_KVM : AT_ACCEL_TCG, NULL,
-                                  error);
+    enum at_accel accel = g_str_equal(wanted, "auto")  ? core->accel_wanted
+                          : g_str_equal(wanted, "kvm") ? AT_ACCEL_KVM
+                                                       : AT_ACCEL_TCG;
+    *ret = at_machine_probe_accel(accel, NULL, error);
     return *ret != AT_ACCEL_AUTO;
 }
 
@@ -64,7 +63,9 @@ static bool start_machine(struct at_core *core, const at_vdc *vdc, const at_mach
         nics[i].tap_fd = -1;
     if (!resolve_accel(core, ws->accel, &accel, error))
         return false;
-    at_cgroup_make(core->site_id, mach->id, ws->cpus, ws->memory, &cgroup, NULL);
+    g_autoptr(GError) unlimited = NULL;
+    at_cgroup_make(core->site_id, mach->id, ws->cpus, ws->memory, &cgroup, &unlimited);
+    at_node_note_cgroup(core, unlimited ? unlimited->message : NULL);
     bool ok = make_taps(core, vdc, ws, nics, error);
     struct at_machine_config config = {.name = name,
                                        .uuid = mach->uuid,
@@ -110,7 +111,8 @@ static bool power_on_locked(struct at_core *core, const at_vdc *vdc, const char 
             return false;
         at_mach_free(mach);
         mach = at_mach_load(core->catalog, machine_id, error);
-        if (!mach || !start_machine(core, vdc, mach, ws, &process, error))
+        if (!mach || !at_machine_make_seed(core, vdc, mach, error) ||
+            !start_machine(core, vdc, mach, ws, &process, error))
             return false;
     }
     return at_supervise(core, mach, vdc, &process, error);
@@ -132,11 +134,13 @@ bool at_power_off(struct at_core *core, const char *machine_id, int timeout_ms,
     bool ok = true;
     at_machine_lock(core, machine_id);
     if (at_machine_process(core, machine_id, &process) || at_machine_find(dir, &process, NULL)) {
-        at_supervise_expect_exit(core, machine_id);
+        at_supervise_expect_exit(core, machine_id, true);
         ok = at_fault_point("power.stop", error) &&
              (timeout_ms > 0
                   ? at_machine_shutdown(dir, &process, timeout_ms, cancellable, ret_clean, error)
                   : at_machine_quit(dir, &process, error));
+        if (!ok) /* it runs on: its end is not ours any more */
+            at_supervise_expect_exit(core, machine_id, false);
     } else if (ret_clean) {
         *ret_clean = true;
     }

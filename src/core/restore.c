@@ -94,7 +94,7 @@ static bool restore_make(struct at_job *job, GError **error)
     if (!machines || !at_machines_record(core, NULL, machines, NULL, error))
         return false;
     for (unsigned i = 0; i < machines->len; i++) {
-        if (!at_machine_make_files(core, vdc, machines->pdata[i], error))
+        if (!at_machine_make_files(core, machines->pdata[i], error))
             return false;
     }
     return true;

@@ -11,55 +11,61 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "core/health.h"
-#include "core/job.h"
+#include "core/restart.h"
 #include "core/vdc.h"
 #include "qemu/qmp.h"
+
+enum {
+    CONT_FIRST_MS = 1000, /* from one try to continue a guest to the next */
+    CONT_MAX_MS = 10000,
+    LOOK_MS = 500,
+    CALM_MS = 5000, /* running as long as this, its disk is well again */
+};
 
 struct live {
     struct at_core *core;
     char *id, *vdc, *workstation, *restart;
     struct at_process process;
+    const char *accel;  /* as QEMU says; NULL: it does not */
     struct at_qmp *qmp; /* main thread */
     int pidfd;          /* main thread */
-    unsigned pid_watch, qmp_watch, cont_timer, cont_delay_ms;
+    unsigned pid_watch, qmp_watch, cont_timer, cont_delay_ms, calm_timer;
     bool paused, io_stopped, expected, guest_shutdown, ended, crashed;
+    bool io_told; /* main thread: the disk's trouble was told and is not known to be over */
     int64_t started_us;
     struct at_health *health; /* main thread; NULL: no checks */
 };
 
 struct at_supervisor {
     struct at_core *core;
-    GMutex lock;       /* guards both tables and the members of struct live that are not marked */
+    GMutex lock;       /* guards the table and the members of struct live that are not marked */
     GHashTable *lives; /* machine id -> struct live* */
-    GHashTable *locks; /* machine id -> GMutex*, kept until the end */
     unsigned health_timer;
 };
 
 static gboolean process_ended(int fd, GIOCondition condition, void *user);
 static gboolean qmp_ready(int fd, GIOCondition condition, void *user);
 
-static void live_free(struct live *live)
+/* Everything that only a running machine needs. */
+static void release(struct live *live)
 {
-    if (live->pid_watch)
-        g_source_remove(live->pid_watch);
-    if (live->qmp_watch)
-        g_source_remove(live->qmp_watch);
-    if (live->cont_timer)
-        g_source_remove(live->cont_timer);
+    unsigned *const sources[] = {&live->pid_watch, &live->qmp_watch, &live->cont_timer,
+                                 &live->calm_timer};
+    for (unsigned i = 0; i < G_N_ELEMENTS(sources); i++)
+        g_clear_handle_id(sources[i], g_source_remove);
     at_close_fd(&live->pidfd);
     g_clear_pointer(&live->qmp, at_qmp_close);
-    at_health_free(live->health);
+    g_clear_pointer(&live->health, at_health_free);
+}
+
+static void live_free(struct live *live)
+{
+    release(live);
     g_free(live->id);
     g_free(live->vdc);
     g_free(live->workstation);
     g_free(live->restart);
     g_free(live);
-}
-
-static void mutex_free(void *p)
-{
-    g_mutex_clear(p);
-    g_free(p);
 }
 
 static gboolean health_tick(void *user)
@@ -82,7 +88,6 @@ struct at_supervisor *at_supervisor_new(struct at_core *core)
     s->core = core;
     g_mutex_init(&s->lock);
     s->lives = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify)live_free);
-    s->locks = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, mutex_free);
     s->health_timer = g_timeout_add(500, health_tick, s);
     return s;
 }
@@ -93,33 +98,8 @@ void at_supervisor_free(struct at_supervisor *s)
         return;
     g_source_remove(s->health_timer);
     g_hash_table_unref(s->lives);
-    g_hash_table_unref(s->locks);
     g_mutex_clear(&s->lock);
     g_free(s);
-}
-
-static GMutex *mutex_of(struct at_core *core, const char *id)
-{
-    struct at_supervisor *s = core->supervisor;
-    g_mutex_lock(&s->lock);
-    GMutex *m = g_hash_table_lookup(s->locks, id);
-    if (!m) {
-        m = g_new(GMutex, 1);
-        g_mutex_init(m);
-        g_hash_table_insert(s->locks, g_strdup(id), m);
-    }
-    g_mutex_unlock(&s->lock);
-    return m;
-}
-
-void at_machine_lock(struct at_core *core, const char *id)
-{
-    g_mutex_lock(mutex_of(core, id));
-}
-
-void at_machine_unlock(struct at_core *core, const char *id)
-{
-    g_mutex_unlock(mutex_of(core, id));
 }
 
 static void emit(struct live *live, const char *type, JsonObject *data)
@@ -136,9 +116,10 @@ static gboolean continue_guest(void *user)
     live->cont_timer = 0;
     if (!live->io_stopped || live->ended)
         return G_SOURCE_REMOVE;
-    if (at_nbd_alive(live->core))
-        at_qmp_send(live->qmp, "cont", NULL, -1, NULL);
-    live->cont_delay_ms = MIN(live->cont_delay_ms * 3 / 2, 10000u);
+    if (at_nbd_alive(live->core)) {
+        at_qmp_forget(live->qmp, at_qmp_send(live->qmp, "cont", NULL, -1, NULL));
+        live->cont_delay_ms = MIN(live->cont_delay_ms * 3 / 2, CONT_MAX_MS);
+    }
     live->cont_timer = g_timeout_add(live->cont_delay_ms, continue_guest, live);
     return G_SOURCE_REMOVE;
 }
@@ -147,7 +128,8 @@ static void io_error(struct live *live, JsonObject *data)
 {
     if (g_strcmp0(at_json_str(data, "action", ""), "stop") != 0)
         return;
-    if (!live->io_stopped) {
+    g_clear_handle_id(&live->calm_timer, g_source_remove);
+    if (!live->io_told) {
         JsonObject *d = json_object_new();
         at_json_set_str(d, "node", at_json_str(data, "node-name", NULL));
         at_json_set_str(d, "reason", at_json_str(data, "reason", NULL));
@@ -156,11 +138,29 @@ static void io_error(struct live *live, JsonObject *data)
                     "disk answers again",
                     live->vdc, live->workstation, at_json_str(data, "node-name", "?"),
                     at_json_str(data, "reason", "I/O error"));
+        live->cont_delay_ms = CONT_FIRST_MS;
     }
-    live->io_stopped = true;
-    live->cont_delay_ms = 1000;
+    live->io_stopped = live->io_told = true;
     if (!live->cont_timer)
-        live->cont_timer = g_timeout_add(1000, continue_guest, live);
+        live->cont_timer = g_timeout_add(live->cont_delay_ms, continue_guest, live);
+}
+
+static gboolean io_is_over(void *user)
+{
+    struct live *live = user;
+    live->calm_timer = 0;
+    live->io_told = false;
+    emit(live, "workstation.io-resumed", NULL);
+    return G_SOURCE_REMOVE;
+}
+
+/* A guest whose disk is still full runs for a moment after each try and stops again: that is one
+ * trouble, told once, until it has kept running. */
+static void resumed(struct live *live)
+{
+    if (live->io_told && !live->calm_timer)
+        live->calm_timer = g_timeout_add(CALM_MS, io_is_over, live);
+    live->paused = live->io_stopped = false;
 }
 
 static void handle_event(struct live *live, JsonObject *event)
@@ -170,9 +170,7 @@ static void handle_event(struct live *live, JsonObject *event)
     if (g_str_equal(name, "STOP")) {
         live->paused = true;
     } else if (g_str_equal(name, "RESUME")) {
-        if (live->io_stopped)
-            emit(live, "workstation.io-resumed", NULL);
-        live->paused = live->io_stopped = false;
+        resumed(live);
     } else if (g_str_equal(name, "SHUTDOWN")) {
         live->guest_shutdown = at_json_bool(data, "guest", false) &&
                                g_strcmp0(at_json_str(data, "reason", ""), "guest-panic") != 0;
@@ -203,60 +201,19 @@ static gboolean qmp_ready(int fd, GIOCondition condition, void *user)
     return G_SOURCE_REMOVE;
 }
 
-struct restart_request {
-    struct at_core *core;
-    char *vdc, *workstation;
-    unsigned tries;
-};
-
-static gboolean restart_now(void *user)
+/* @how: what is known beside, or NULL. */
+static void tell_end(struct live *live, const char *how)
 {
-    struct restart_request *r = user;
-    g_autoptr(GError) error = NULL;
-    const char *names[] = {r->workstation, NULL};
-    if (r->core->closing)
-        return G_SOURCE_REMOVE;
-    g_autoptr(JsonNode) job = at_core_vdc_start(r->core, &at_actor_daemon, r->vdc, names, &error);
-    if (!job && at_error_classify(error) == AT_ERROR_CONFLICT && ++r->tries < 600)
-        return G_SOURCE_CONTINUE; /* the VDC is busy: once a second */
-    if (!job)
-        at_core_log("VDC %s: restart of workstation %s: %s", r->vdc, r->workstation,
-                    error->message);
-    return G_SOURCE_REMOVE;
-}
-
-static void restart_request_free(void *user)
-{
-    struct restart_request *r = user;
-    g_free(r->vdc);
-    g_free(r->workstation);
-    g_free(r);
-}
-
-static void decide_restart(struct live *live)
-{
-    struct at_core *core = live->core;
-    bool again = g_str_equal(live->restart, "always") ||
-                 (g_str_equal(live->restart, "on-failure") && live->crashed);
-    g_autoptr(GError) error = NULL;
-    g_autoptr(at_mach) mach = at_mach_load(core->catalog, live->id, &error);
-    if (!mach || !g_str_equal(mach->state, "active"))
-        return;
-    /* A machine that keeps dying at once is tried more and more slowly. */
-    bool quick = at_clock_us() - live->started_us < 60 * G_USEC_PER_SEC;
-    mach->restarts = again ? (quick ? mach->restarts + 1 : 1) : mach->restarts;
-    if (!again)
-        mach->want_running = false;
-    if (!at_mach_save(core->catalog, mach, &error))
-        at_core_log("record of machine %s: %s", mach->id, error->message);
-    if (!again)
-        return;
-    struct restart_request *r = g_new0(struct restart_request, 1);
-    r->core = core;
-    r->vdc = g_strdup(live->vdc);
-    r->workstation = g_strdup(live->workstation);
-    unsigned delay_ms = quick ? MIN(60000u, 500u << MIN(mach->restarts, 7u)) : 1000;
-    g_timeout_add_full(G_PRIORITY_DEFAULT, delay_ms, restart_now, r, restart_request_free);
+    JsonObject *data = json_object_new();
+    json_object_set_int_member(data, "pid", live->process.pid);
+    json_object_set_string_member(data, "restart", live->restart);
+    if (how)
+        json_object_set_string_member(data, "reason", how);
+    emit(live, live->crashed ? "workstation.crashed" : "workstation.stopped", data);
+    if (live->crashed)
+        at_core_log("VDC %s: workstation %s: its process %d died%s%s; policy is restart: %s",
+                    live->vdc, live->workstation, (int)live->process.pid, how ? ": " : "",
+                    how ? how : "", live->restart);
 }
 
 static gboolean process_ended(int fd, GIOCondition condition, void *user)
@@ -274,16 +231,18 @@ static gboolean process_ended(int fd, GIOCondition condition, void *user)
     bool expected = live->expected;
     live->crashed = !expected && !live->guest_shutdown;
     g_mutex_unlock(&s->lock);
-    JsonObject *data = json_object_new();
-    json_object_set_int_member(data, "pid", live->process.pid);
-    json_object_set_string_member(data, "restart", live->restart);
-    emit(live, live->crashed ? "workstation.crashed" : "workstation.stopped", data);
-    if (live->crashed)
-        at_core_log("VDC %s: workstation %s: its process %d died; policy is restart: %s", live->vdc,
-                    live->workstation, (int)live->process.pid, live->restart);
+    release(live);
+    tell_end(live, NULL);
     if (!expected && !live->core->closing)
-        decide_restart(live);
+        at_restart_decide(live->core, live->id, live->restart, live->crashed, live->started_us);
     return G_SOURCE_REMOVE;
+}
+
+/* In place of a pidfd, when there is no descriptor to spare. */
+static gboolean look_for_end(void *user)
+{
+    struct live *live = user;
+    return at_process_alive(&live->process) ? G_SOURCE_CONTINUE : process_ended(-1, 0, live);
 }
 
 static gboolean attach(void *user)
@@ -299,54 +258,43 @@ static gboolean attach(void *user)
     if (live->pidfd >= 0)
         live->pid_watch = g_unix_fd_add(live->pidfd, G_IO_IN, process_ended, live);
     else
-        process_ended(-1, 0, live);
+        live->pid_watch = g_timeout_add(LOOK_MS, look_for_end, live);
     emit(live, "workstation.running", NULL);
     return G_SOURCE_REMOVE;
 }
 
 /* ---- any thread ---- */
 
-struct handover {
-    GMutex lock; /* guards done */
-    GCond cond;
-    bool done;
-    GSourceFunc func;
-    void *user;
-};
-
-static gboolean run_handover(void *user)
-{
-    struct handover *h = user;
-    h->func(h->user);
-    g_mutex_lock(&h->lock);
-    h->done = true;
-    g_cond_signal(&h->cond);
-    g_mutex_unlock(&h->lock);
-    return G_SOURCE_REMOVE;
-}
-
-/* Runs @func on the main loop and waits for it; directly when we are the main loop. */
-static void on_main_and_wait(struct at_core *core, GSourceFunc func, void *user)
-{
-    if (g_thread_self() == core->main_thread) {
-        func(user);
-        return;
-    }
-    struct handover h = {.func = func, .user = user};
-    g_mutex_init(&h.lock);
-    g_cond_init(&h.cond);
-    at_core_later(core, run_handover, &h);
-    g_mutex_lock(&h.lock);
-    while (!h.done)
-        g_cond_wait(&h.cond, &h.lock);
-    g_mutex_unlock(&h.lock);
-    g_mutex_clear(&h.lock);
-    g_cond_clear(&h.cond);
-}
-
 static const struct at_def_workstation *workstation_of(const at_vdc *vdc, const char *name)
 {
     return at_vdc_workstation(vdc, name);
+}
+
+static struct live *live_new(struct at_core *core, const at_mach *mach, const at_vdc *vdc,
+                             const struct at_process *process)
+{
+    const struct at_def_workstation *ws = workstation_of(vdc, mach->workstation);
+    struct live *live = g_new0(struct live, 1);
+    live->core = core;
+    live->id = g_strdup(mach->id);
+    live->vdc = g_strdup(vdc->name);
+    live->workstation = g_strdup(mach->workstation);
+    live->restart = g_strdup(ws ? ws->restart : "never");
+    live->process = *process;
+    live->pidfd = -1;
+    live->started_us = at_clock_us();
+    return live;
+}
+
+void at_supervise_ended(struct at_core *core, const at_mach *mach, const at_vdc *vdc,
+                        const struct at_process *process)
+{
+    struct live *live = live_new(core, mach, vdc, process);
+    live->ended = live->crashed = true;
+    g_mutex_lock(&core->supervisor->lock);
+    g_hash_table_replace(core->supervisor->lives, live->id, live);
+    g_mutex_unlock(&core->supervisor->lock);
+    tell_end(live, "it ended while atolld did not run");
 }
 
 bool at_supervise(struct at_core *core, const at_mach *mach, const at_vdc *vdc,
@@ -357,30 +305,27 @@ bool at_supervise(struct at_core *core, const at_mach *mach, const at_vdc *vdc,
     struct at_qmp *qmp = at_qmp_open(socket_path, 10000, error);
     if (!qmp)
         return false;
-    g_autoptr(JsonNode) status = NULL;
+    g_autoptr(JsonNode) status = NULL, kvm = NULL;
     const struct at_def_workstation *ws = workstation_of(vdc, mach->workstation);
-    struct live *live = g_new0(struct live, 1);
-    live->core = core;
-    live->id = g_strdup(mach->id);
-    live->vdc = g_strdup(vdc->name);
-    live->workstation = g_strdup(mach->workstation);
-    live->restart = g_strdup(ws ? ws->restart : "never");
-    live->process = *process;
-    live->pidfd = -1;
+    struct live *live = live_new(core, mach, vdc, process);
     live->qmp = qmp;
-    live->started_us = at_clock_us();
+    if (at_qmp_call(qmp, "query-kvm", NULL, 10000, &kvm, NULL) && JSON_NODE_HOLDS_OBJECT(kvm))
+        live->accel =
+            at_accel_name(at_json_bool(json_node_get_object(kvm), "enabled", false) ? AT_ACCEL_KVM
+                                                                                    : AT_ACCEL_TCG);
     if (at_qmp_call(qmp, "query-status", NULL, 10000, &status, NULL)) {
         const char *state = at_json_str(json_node_get_object(status), "status", "running");
         live->paused = !g_str_equal(state, "running");
         live->io_stopped = g_str_equal(state, "io-error");
     }
     if (live->io_stopped) {
-        live->cont_delay_ms = 1000;
-        live->cont_timer = g_timeout_add(1000, continue_guest, live);
+        live->io_told = true; /* by an earlier daemon */
+        live->cont_delay_ms = CONT_FIRST_MS;
+        live->cont_timer = g_timeout_add(CONT_FIRST_MS, continue_guest, live);
     }
     if (ws && ws->health && ws->health->len)
         live->health = at_health_new(core, mach, vdc, ws);
-    on_main_and_wait(core, attach, live);
+    at_core_call(core, attach, live);
     return true;
 }
 
@@ -389,13 +334,44 @@ static struct live *lookup_locked(struct at_core *core, const char *id)
     return g_hash_table_lookup(core->supervisor->lives, id);
 }
 
-void at_supervise_expect_exit(struct at_core *core, const char *id)
+void at_supervise_expect_exit(struct at_core *core, const char *id, bool expected)
 {
     g_mutex_lock(&core->supervisor->lock);
     struct live *live = lookup_locked(core, id);
     if (live)
-        live->expected = true;
+        live->expected = expected;
     g_mutex_unlock(&core->supervisor->lock);
+}
+
+struct forget {
+    struct at_core *core;
+    char *id;
+};
+
+static gboolean forget_live(void *user)
+{
+    struct forget *f = user;
+    struct at_supervisor *s = f->core->supervisor;
+    struct live *live = s ? lookup_locked(f->core, f->id) : NULL;
+    if (live && !live->ended && !at_process_alive(&live->process))
+        process_ended(-1, 0, live); /* its end has not been told yet */
+    if (live) {
+        g_mutex_lock(&s->lock);
+        g_hash_table_remove(s->lives, f->id);
+        g_mutex_unlock(&s->lock);
+    }
+    if (s)
+        at_restart_forget(f->core, f->id);
+    g_free(f->id);
+    g_free(f);
+    return G_SOURCE_REMOVE;
+}
+
+void at_supervise_forget(struct at_core *core, const char *id)
+{
+    struct forget *f = g_new(struct forget, 1);
+    *f = (struct forget){core, g_strdup(id)};
+    at_core_later(core, forget_live, f);
 }
 
 struct update {
@@ -409,7 +385,7 @@ static gboolean update_live(void *user)
     struct update *u = user;
     struct live *live = lookup_locked(u->core, u->mach->id);
     const struct at_def_workstation *ws = workstation_of(u->vdc, u->mach->workstation);
-    if (!live || !ws)
+    if (!live || live->ended || !ws)
         return G_SOURCE_REMOVE;
     g_free(live->restart);
     live->restart = g_strdup(ws->restart);
@@ -422,7 +398,7 @@ static gboolean update_live(void *user)
 void at_supervise_update(struct at_core *core, const at_mach *mach, const at_vdc *vdc)
 {
     struct update u = {core, mach, vdc};
-    on_main_and_wait(core, update_live, &u);
+    at_core_call(core, update_live, &u);
 }
 
 bool at_machine_process(struct at_core *core, const char *id, struct at_process *ret_process)
@@ -446,7 +422,7 @@ void at_machine_status(struct at_core *core, const char *id, struct at_machine_s
         ret->state = live->io_stopped || live->paused ? "paused" : "running";
         ret->io_stopped = live->io_stopped;
         ret->pid = live->process.pid;
-        ret->accel = at_accel_name(core->accel);
+        ret->accel = live->accel;
         at_health_view(live->health, &ret->health, ret->health_reason, sizeof ret->health_reason);
     } else if (live && live->crashed) {
         ret->state = "crashed";

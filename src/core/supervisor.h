@@ -8,6 +8,8 @@
 
 struct at_supervisor *at_supervisor_new(struct at_core *core);
 void at_supervisor_free(struct at_supervisor *supervisor);
+struct at_machine_locks *at_machine_locks_new(void);
+void at_machine_locks_free(struct at_machine_locks *locks);
 
 /* Guards, per machine: starting, stopping, cutting, rebasing, and the machine's disks in the
  * catalog. Held by worker threads only, never across a wait for a person. In the order of machine
@@ -18,8 +20,14 @@ void at_machine_unlock(struct at_core *core, const char *id);
 /* From now on the process is watched. Opens monitor `a`: any worker thread, under the lock. */
 bool at_supervise(struct at_core *core, const at_mach *mach, const at_vdc *vdc,
                   const struct at_process *process, GError **error);
-/* The next end of the process is wanted: no restart. */
-void at_supervise_expect_exit(struct at_core *core, const char *id);
+/* The process has ended unwatched: told as a crash, and shown as one until the next start. The
+ * caller decides on a restart. Main thread. */
+void at_supervise_ended(struct at_core *core, const at_mach *mach, const at_vdc *vdc,
+                        const struct at_process *process);
+/* @expected: the next end of the process is wanted, no restart; false takes that back. */
+void at_supervise_expect_exit(struct at_core *core, const char *id, bool expected);
+/* The machine is gone for good: nothing is kept of it. Any thread; does not wait. */
+void at_supervise_forget(struct at_core *core, const char *id);
 /* Health checks, restart policy were changed. */
 void at_supervise_update(struct at_core *core, const at_mach *mach, const at_vdc *vdc);
 /* True and the process when the machine runs. Any thread. */

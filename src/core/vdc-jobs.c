@@ -84,7 +84,7 @@ bool at_step_make_files(struct at_job *job, GError **error)
     for (unsigned i = 0; machines && i < machines->len; i++) {
         if (g_cancellable_is_cancelled(at_job_cancellable(job)))
             return at_error(error, AT_ERROR_CANCELLED, "cancelled");
-        if (!at_machine_make_files(core, vdc, machines->pdata[i], error))
+        if (!at_machine_make_files(core, machines->pdata[i], error))
             return false;
         at_job_percent(job, 100.0 * (i + 1) / machines->len);
     }

@@ -69,9 +69,9 @@ bool at_vault_roots_remove(struct at_core *core, const char *prefix, GError **er
 /* At the start of the daemon: pins of machines that the catalog does not know. */
 bool at_machines_unpin_unknown(struct at_core *core, GError **error);
 
-/* Directory, empty overlays, seed: for a machine that has never run. */
-bool at_machine_make_files(struct at_core *core, const at_vdc *vdc, const at_mach *mach,
-                           GError **error);
+/* Directory and empty overlays: for a machine that has never run. */
+bool at_machine_make_files(struct at_core *core, const at_mach *mach, GError **error);
+/* What cloud-init reads, from the definition as it is now: before each start. */
 bool at_machine_make_seed(struct at_core *core, const at_vdc *vdc, const at_mach *mach,
                           GError **error);
 bool at_machine_make_overlay(struct at_core *core, const at_mach *mach, unsigned disk, unsigned gen,

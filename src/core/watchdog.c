@@ -2,17 +2,26 @@
 /* The slow round: every 15 s, in a thread of its own, each VDC's network is compared with what it
  * should be (a dead dnsmasq is started again by a vdc-start job) and console logs are kept small.
  */
+#include "base/clock.h"
 #include "base/error.h"
+#include "core/backoff.h"
+#include "core/restart.h"
 #include "core/supervisor.h"
 #include "core/vdc.h"
 #include "qemu/console-log.h"
 
-enum { PERIOD_S = 15, CONSOLE_MAX = 8 << 20 };
+enum {
+    PERIOD_S = 15,
+    CONSOLE_MAX = 8 << 20,
+    REPAIR_FIRST_MS = PERIOD_S * 1000, /* between repairs of a network that does not mend */
+    REPAIR_MAX_MS = 600 * 1000,
+};
 
 struct at_watchdog {
     struct at_core *core;
     unsigned timer;
-    int busy; /* atomic: a round is under way */
+    int busy;           /* atomic: a round is under way */
+    GHashTable *broken; /* the round's: name of a VDC -> struct at_backoff of its network */
 };
 
 struct finding {
@@ -20,50 +29,92 @@ struct finding {
     char *vdc;
 };
 
+/* Names those that want to run: the job must not start what somebody has just stopped. */
+static void start_wanted(struct at_core *core, const char *name)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(GPtrArray) names = g_ptr_array_new();
+    g_autoptr(at_vdc) vdc = at_vdc_load(core->catalog, name, NULL);
+    g_autoptr(GPtrArray) machines = vdc ? at_vdc_machines(core, vdc->id, "active", NULL) : NULL;
+    for (unsigned i = 0; machines && i < machines->len; i++) {
+        at_mach *m = machines->pdata[i];
+        if (m->want_running && at_vdc_workstation(vdc, m->workstation))
+            g_ptr_array_add(names, m->workstation);
+    }
+    if (names->len == 0)
+        return;
+    g_ptr_array_add(names, NULL);
+    g_autoptr(JsonNode) job =
+        at_core_vdc_start(core, &at_actor_daemon, name, (const char *const *)names->pdata, &error);
+    if (!job && at_error_classify(error) != AT_ERROR_CONFLICT)
+        at_core_log("VDC %s: repair of its network: %s", name, error->message);
+}
+
 static gboolean repair(void *user)
 {
     struct finding *f = user;
-    if (!f->core->closing) {
-        /* CONFLICT: a job works on the VDC; the next round looks again. */
-        g_autoptr(JsonNode) job = at_core_vdc_start(f->core, &at_actor_daemon, f->vdc, NULL, NULL);
+    /* A job works on the VDC: the next round looks again. */
+    if (!f->core->closing && !at_job_scope_held(f->core, f->vdc, NULL)) {
+        at_restart_settle(f->core);
+        start_wanted(f->core, f->vdc);
     }
     g_free(f->vdc);
     g_free(f);
     return G_SOURCE_REMOVE;
 }
 
-/* True when all machines that want to run do: only then may a start job be sent, for it must not
- * start what somebody has just stopped. */
-static bool settled(struct at_core *core, const GPtrArray *machines)
+static void keep_logs_small(struct at_core *core, const at_mach *mach)
 {
-    for (unsigned i = 0; i < machines->len; i++) {
-        const at_mach *m = machines->pdata[i];
-        struct at_process process;
-        if (!m->want_running || !at_machine_process(core, m->id, &process))
-            return false;
+    static const char *const names[] = {"console.log", "qemu.log"};
+    g_autofree char *dir = at_core_machine_dir(core, mach->id);
+    for (unsigned i = 0; i < G_N_ELEMENTS(names); i++) {
+        g_autofree char *path = g_build_filename(dir, names[i], NULL);
+        at_console_log_trim(path, CONSOLE_MAX, NULL);
     }
-    return machines->len > 0;
 }
 
-static void look_at(struct at_core *core, const at_vdc *vdc)
+static void check_network(struct at_watchdog *w, const char *name, const char *id)
 {
+    struct at_core *core = w->core;
     g_autoptr(GError) error = NULL;
-    g_autoptr(GPtrArray) machines = at_vdc_machines(core, vdc->id, "active", NULL);
-    for (unsigned i = 0; machines && i < machines->len; i++) {
-        g_autofree char *dir = at_core_machine_dir(core, ((at_mach *)machines->pdata[i])->id);
-        g_autofree char *path = g_build_filename(dir, "console.log", NULL);
-        at_console_log_trim(path, CONSOLE_MAX, NULL);
-        g_autofree char *log = g_build_filename(dir, "qemu.log", NULL);
-        at_console_log_trim(log, CONSOLE_MAX, NULL);
-    }
-    if (!machines || at_job_scope_held(core, vdc->name, NULL) || !settled(core, machines) ||
-        at_vdc_network_check(core, vdc, &error) || at_job_scope_held(core, vdc->name, NULL))
+    if (at_job_scope_held(core, name, NULL))
         return;
-    at_core_log("VDC %s: network: %s; making it again", vdc->name, error->message);
+    g_autoptr(at_vdc) vdc = at_vdc_load(core->catalog, name, NULL);
+    if (!vdc || !g_str_equal(vdc->id, id))
+        return;
+    if (at_vdc_network_check(core, vdc, &error)) {
+        g_hash_table_remove(w->broken, name);
+        return;
+    }
+    if (at_job_scope_held(core, name, NULL))
+        return;
+    struct at_backoff *backoff = g_hash_table_lookup(w->broken, name);
+    if (!backoff) {
+        backoff = g_new0(struct at_backoff, 1);
+        g_hash_table_insert(w->broken, g_strdup(name), backoff);
+    }
+    if (!at_backoff_due(backoff, REPAIR_FIRST_MS, REPAIR_MAX_MS, at_clock_us()))
+        return;
+    at_core_log("VDC %s: network: %s; making it again", name, error->message);
     struct finding *f = g_new0(struct finding, 1);
     f->core = core;
-    f->vdc = g_strdup(vdc->name);
+    f->vdc = g_strdup(name);
     at_core_later(core, repair, f);
+}
+
+static void look_at(struct at_watchdog *w, const at_vdc *vdc)
+{
+    g_autoptr(GPtrArray) machines = at_vdc_machines(w->core, vdc->id, "active", NULL);
+    bool wanted = false;
+    for (unsigned i = 0; machines && i < machines->len; i++) {
+        const at_mach *m = machines->pdata[i];
+        keep_logs_small(w->core, m);
+        wanted |= m->want_running;
+    }
+    if (wanted)
+        check_network(w, vdc->name, vdc->id);
+    else
+        g_hash_table_remove(w->broken, vdc->name);
 }
 
 static void *walk(void *user)
@@ -71,7 +122,7 @@ static void *walk(void *user)
     struct at_watchdog *w = user;
     g_autoptr(GPtrArray) vdcs = at_vdc_load_all(w->core->catalog, NULL);
     for (unsigned i = 0; vdcs && i < vdcs->len && !w->core->closing; i++)
-        look_at(w->core, vdcs->pdata[i]);
+        look_at(w, vdcs->pdata[i]);
     g_atomic_int_set(&w->busy, 0);
     return NULL;
 }
@@ -88,7 +139,9 @@ void at_watchdog_start(struct at_core *core)
 {
     core->watchdog = g_new0(struct at_watchdog, 1);
     core->watchdog->core = core;
+    core->watchdog->broken = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     core->watchdog->timer = g_timeout_add_seconds(PERIOD_S, tick, core->watchdog);
+    tick(core->watchdog);
 }
 
 /* A round that is under way is waited for: it uses the catalog. */
@@ -100,6 +153,7 @@ void at_watchdog_stop(struct at_core *core)
     g_source_remove(w->timer);
     while (g_atomic_int_get(&w->busy))
         g_usleep(10000);
+    g_hash_table_unref(w->broken);
     g_free(w);
     core->watchdog = NULL;
 }

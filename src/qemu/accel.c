@@ -19,12 +19,16 @@
 
 /* The BIOS gets the first, the guest the second. */
 enum { BOOT_MS = 2000, RUN_MS = 1000, REAP_MS = 500, DISK_BYTES = 1 << 20, NOBODY = 65534 };
+enum { AGAIN_MAX = 3 };
+
+const char *at_machine_kvm_device = "/dev/kvm";
+const char *at_machine_probe_program = AT_QEMU_PROGRAM;
 
 extern const unsigned char at_accel_guest[] __attribute__((visibility("hidden")));
 extern const unsigned char at_accel_guest_end[] __attribute__((visibility("hidden")));
 
-/* Waits for @letter on the guest's debug port. */
-static bool hear(int fd, char letter, int timeout_ms)
+/* Waits for @letter on the guest's debug port. *@ret_closed: QEMU let go of it. */
+static bool hear(int fd, char letter, int timeout_ms, bool *ret_closed)
 {
     int64_t deadline = at_deadline_ms(timeout_ms);
     for (;;) {
@@ -33,8 +37,12 @@ static bool hear(int fd, char letter, int timeout_ms)
         int n = poll(&p, 1, at_deadline_left_ms(deadline));
         if (n < 0 && errno == EINTR)
             continue;
-        if (n <= 0 || read(fd, &c, 1) != 1)
+        if (n <= 0)
             return false;
+        if (read(fd, &c, 1) != 1) {
+            *ret_closed = true;
+            return false;
+        }
         if (c == letter)
             return true;
     }
@@ -65,7 +73,7 @@ static char *last_line(int fd)
 size_t at_machine_kvm_groups(enum at_accel accel, gid_t ret_groups[1])
 {
     struct stat st;
-    if (accel != AT_ACCEL_KVM || stat("/dev/kvm", &st) != 0 || st.st_gid == 0)
+    if (accel != AT_ACCEL_KVM || stat(at_machine_kvm_device, &st) != 0 || st.st_gid == 0)
         return 0;
     ret_groups[0] = st.st_gid;
     return 1;
@@ -78,7 +86,7 @@ struct probe {
 static bool start_probe(const struct probe *probe, enum at_accel accel, struct at_process *ret,
                         GError **error)
 {
-    g_autofree char *program = at_find_program(AT_QEMU_PROGRAM, "qemu-system-x86", error);
+    g_autofree char *program = at_find_program(at_machine_probe_program, "qemu-system-x86", error);
     g_autofree char *log_path = g_strdup_printf("/proc/self/fd/%d", probe->log);
     g_autofree char *disk = g_strdup_printf(
         "file,node-name=f,filename=/proc/self/fd/%d,read-only=on,locking=off", probe->disk);
@@ -127,8 +135,8 @@ static bool start_probe(const struct probe *probe, enum at_accel accel, struct a
     return at_spawn(&spawn, ret, error);
 }
 
-/* NULL when the guest ran, else why not. */
-static char *run_probe(struct probe *probe, enum at_accel accel)
+/* NULL when the guest ran, else why not; *@ret_expired: time ran out, nothing else failed. */
+static char *run_probe(struct probe *probe, enum at_accel accel, bool *ret_expired)
 {
     struct at_process process;
     g_autoptr(GError) error = NULL;
@@ -136,9 +144,10 @@ static char *run_probe(struct probe *probe, enum at_accel accel)
         return g_strdup(error->message);
     at_close_fd(&probe->port_qemu); /* its death is then heard */
     int64_t begin = at_clock_us();
-    bool booted = hear(probe->port, 'A', BOOT_MS);
-    bool ran = booted && hear(probe->port, 'K', RUN_MS);
-    bool died = !at_process_alive(&process);
+    bool closed = false;
+    bool booted = hear(probe->port, 'A', BOOT_MS, &closed);
+    bool ran = booted && hear(probe->port, 'K', RUN_MS, &closed);
+    bool died = closed || !at_process_alive(&process);
     int ms = (int)((at_clock_us() - begin) / 1000);
     at_process_kill(&process, SIGKILL, NULL);
     at_process_wait(&process, REAP_MS,
@@ -149,42 +158,49 @@ static char *run_probe(struct probe *probe, enum at_accel accel)
     if (died)
         return g_strdup_printf("QEMU ended while it ran a probe guest%s%s", *said ? ": " : "",
                                said);
+    *ret_expired = true;
     return g_strdup_printf("a probe guest %s within %d ms",
                            booted ? "began but did not finish" : "did not begin", ms);
 }
 
-char *at_machine_try_accel(enum at_accel accel)
+char *at_machine_try_accel(enum at_accel accel, bool *ret_expired)
 {
+    *ret_expired = false;
     size_t len = (size_t)(at_accel_guest_end - at_accel_guest);
     at_autofd disk = memory_file("accel-guest", at_accel_guest, len, DISK_BYTES);
     at_autofd log = memory_file("accel-log", "", 0, 0);
     int pair[2];
-    if (accel == AT_ACCEL_KVM && access("/dev/kvm", F_OK) != 0)
-        return g_strdup("this machine has no /dev/kvm");
+    if (accel == AT_ACCEL_KVM && access(at_machine_kvm_device, F_OK) != 0)
+        return g_strdup_printf("this machine has no %s", at_machine_kvm_device);
     if (disk < 0 || log < 0 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0)
         return g_strdup_printf("probe: %s", g_strerror(errno));
     struct probe probe = {disk, log, pair[0], pair[1]};
-    char *reason = run_probe(&probe, accel);
+    char *reason = run_probe(&probe, accel, ret_expired);
     at_close_fd(&probe.port);
     at_close_fd(&probe.port_qemu);
     return reason;
 }
 
+static struct {
+    GMutex lock; /* guards what follows */
+    bool probed, expired;
+    char *reason; /* why not; NULL once probed: KVM works */
+    unsigned again;
+} kvm;
+
 enum at_accel at_machine_probe_accel(enum at_accel wanted, char **ret_reason, GError **error)
 {
-    static GMutex lock; /* guards the two below */
-    static bool probed;
-    static char *reason;
+    g_autofree char *reason = NULL;
     if (ret_reason)
         *ret_reason = NULL;
     if (wanted == AT_ACCEL_TCG)
         return AT_ACCEL_TCG;
-    g_mutex_lock(&lock);
-    if (!probed) {
-        reason = at_machine_try_accel(AT_ACCEL_KVM);
-        probed = true;
-    }
-    g_mutex_unlock(&lock);
+    g_mutex_lock(&kvm.lock);
+    if (!kvm.probed)
+        kvm.reason = at_machine_try_accel(AT_ACCEL_KVM, &kvm.expired);
+    kvm.probed = true;
+    reason = g_strdup(kvm.reason);
+    g_mutex_unlock(&kvm.lock);
     if (!reason)
         return AT_ACCEL_KVM;
     if (wanted == AT_ACCEL_KVM) {
@@ -194,6 +210,25 @@ enum at_accel at_machine_probe_accel(enum at_accel wanted, char **ret_reason, GE
     if (ret_reason)
         *ret_reason = g_strdup_printf("KVM does not work here: %s", reason);
     return AT_ACCEL_TCG;
+}
+
+bool at_machine_probe_again(void)
+{
+    g_mutex_lock(&kvm.lock);
+    bool due = kvm.probed && kvm.expired && kvm.again < AGAIN_MAX;
+    kvm.again += due;
+    g_mutex_unlock(&kvm.lock);
+    if (!due)
+        return false;
+    bool expired = false;
+    char *reason = at_machine_try_accel(AT_ACCEL_KVM, &expired);
+    g_mutex_lock(&kvm.lock);
+    g_free(kvm.reason);
+    kvm.reason = reason;
+    kvm.expired = expired;
+    bool more = expired && kvm.again < AGAIN_MAX;
+    g_mutex_unlock(&kvm.lock);
+    return more;
 }
 
 const char *at_accel_name(enum at_accel accel)

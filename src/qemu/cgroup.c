@@ -132,8 +132,12 @@ static bool is_id(const char *id)
     return *id && strspn(id, G_CSET_DIGITS "abcdef") == strlen(id);
 }
 
-bool at_cgroup_make(const char *site_id, const char *machine_id, unsigned cpus, uint64_t memory,
-                    char **ret_list, GError **error)
+/* The site's group is there as long as it is needed: held while a machine's is made in it, and
+ * while it is removed. */
+static GMutex site_lock;
+
+static bool make_groups(const char *site_id, const char *machine_id, unsigned cpus, uint64_t memory,
+                        char **ret_list, GError **error)
 {
     const char *const *roots = NULL;
     unsigned n = 0;
@@ -164,14 +168,42 @@ bool at_cgroup_make(const char *site_id, const char *machine_id, unsigned cpus, 
     }
     for (unsigned i = 0; i < n; i++)
         g_free(dirs[i]);
-    if (!ok) {
-        at_cgroup_remove(site_id, machine_id, NULL);
+    if (!ok)
         return at_error(error, AT_ERROR_UNAVAILABLE, "control groups cannot be used: %s",
                         local->message);
-    }
     g_string_append_c(list, '\0');
     *ret_list = g_string_free(g_steal_pointer(&list), FALSE);
     return true;
+}
+
+bool at_cgroup_make(const char *site_id, const char *machine_id, unsigned cpus, uint64_t memory,
+                    char **ret_list, GError **error)
+{
+    g_mutex_lock(&site_lock);
+    bool ok = make_groups(site_id, machine_id, cpus, memory, ret_list, error);
+    g_mutex_unlock(&site_lock);
+    if (!ok && is_id(site_id) && is_id(machine_id))
+        at_cgroup_remove(site_id, machine_id, NULL);
+    return ok;
+}
+
+const char *at_cgroup_kind(void)
+{
+    return have_v2() ? "v2" : have_v1() ? "v1" : "none";
+}
+
+const char *at_cgroup_probe(const char *site_id, char **ret_reason)
+{
+    static const char trial[] = "0"; /* not the id of any machine */
+    g_autofree char *list = NULL;
+    g_autoptr(GError) error = NULL;
+    *ret_reason = NULL;
+    if (at_cgroup_make(site_id, trial, 1, MIB, &list, &error)) {
+        at_cgroup_remove(site_id, trial, NULL);
+        return at_cgroup_kind();
+    }
+    *ret_reason = g_strdup(error->message);
+    return "none";
 }
 
 /* A process that has just ended may still be counted for a moment. */
@@ -201,7 +233,9 @@ bool at_cgroup_remove(const char *site_id, const char *machine_id, GError **erro
         g_autofree char *path = g_build_filename(site, machine_id, NULL);
         if (!remove_group(path, ok ? error : NULL))
             ok = false;
+        g_mutex_lock(&site_lock);
         rmdir(site); /* succeeds when this was the last machine */
+        g_mutex_unlock(&site_lock);
     }
     return ok;
 }

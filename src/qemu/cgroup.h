@@ -15,6 +15,11 @@
 bool at_cgroup_make(const char *site_id, const char *machine_id, unsigned cpus, uint64_t memory,
                     char **ret_list, GError **error);
 
+/* Makes a group and removes it again. "v2", "v1", or "none" and the reason, newly allocated. */
+const char *at_cgroup_probe(const char *site_id, char **ret_reason);
+/* The hierarchy that the host offers, without a try. */
+const char *at_cgroup_kind(void);
+
 /* Removes the groups; missing ones are fine. CONFLICT while a process is left in one. */
 bool at_cgroup_remove(const char *site_id, const char *machine_id, GError **error);
 

@@ -21,11 +21,12 @@ extern const char *const at_machine_socket_names[AT_MACHINE_N_SOCKETS];
 GStrv at_machine_build_argv(const struct at_machine_config *config, const char *program,
                             const int sockets[AT_MACHINE_N_SOCKETS], GError **error);
 
-/* Removes what a machine that is gone leaves in its directory: sockets and the pid file. */
-void at_machine_clean_dir(const char *dir);
+/* Runs the probe guest now. NULL when it ran to its end, else the reason, newly allocated.
+ * @ret_expired  it only took too long */
+char *at_machine_try_accel(enum at_accel accel, bool *ret_expired);
 
-/* Runs the probe guest now. NULL when it ran to its end, else the reason, newly allocated. */
-char *at_machine_try_accel(enum at_accel accel);
+/* "/dev/kvm", and the name or path of what runs the probe guest; tests put others there. */
+extern const char *at_machine_kvm_device, *at_machine_probe_program;
 
 /* The groups that QEMU's user must be in to use @accel; gives their number. */
 size_t at_machine_kvm_groups(enum at_accel accel, gid_t ret_groups[1]);

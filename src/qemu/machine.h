@@ -61,6 +61,9 @@ bool at_machine_start(const struct at_machine_config *config, struct at_process 
  * daemon died between the start and the pid file. NOT_FOUND when it does not run any more. */
 bool at_machine_find(const char *dir, struct at_process *ret_process, GError **error);
 
+/* Removes what a machine that is gone leaves in its directory: sockets and the pid file. */
+void at_machine_clean_dir(const char *dir);
+
 /* Asks the guest to shut down (ACPI power button, and the agent when it answers; again and again,
  * since a booting guest hears neither), waits @timeout_ms for the process to end, then quits QEMU.
  * A paused guest is resumed for it. @ret_clean (may be NULL): the guest did it by itself.
@@ -73,10 +76,16 @@ bool at_machine_shutdown(const char *dir, const struct at_process *process, int 
 bool at_machine_quit(const char *dir, const struct at_process *process, GError **error);
 
 /* Decides AUTO: KVM only when a probe guest really ran on it within a second of its boot; it is
- * kept for the life of the process. @ret_reason (may be NULL): why AUTO became TCG, newly
+ * kept until at_machine_probe_again(). @ret_reason (may be NULL): why AUTO became TCG, newly
  * allocated. KVM that does not work: AT_ACCEL_AUTO with UNAVAILABLE. Any thread; blocks up to 4 s.
  */
 enum at_accel at_machine_probe_accel(enum at_accel wanted, char **ret_reason, GError **error);
+
+/* Probes KVM again where an earlier probe only took too long, as on a host that is busy; three
+ * times at most. True while another try is left and could change the answer. Any thread; blocks up
+ * to 4 s.
+ */
+bool at_machine_probe_again(void);
 const char *at_accel_name(enum at_accel accel);
 
 /* Version and binary of QEMU, e.g. "7.2.22"; UNAVAILABLE when missing or older than 7.2. */

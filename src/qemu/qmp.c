@@ -293,6 +293,15 @@ bool at_qmp_wait(struct at_qmp *qmp, uint64_t id, int timeout_ms, JsonNode **ret
     return ok;
 }
 
+void at_qmp_forget(struct at_qmp *qmp, uint64_t id)
+{
+    struct pending *p = g_hash_table_lookup(qmp->pending, &id);
+    if (p && p->answer)
+        g_hash_table_remove(qmp->pending, &id);
+    else if (p)
+        p->abandoned = true;
+}
+
 bool at_qmp_ready(struct at_qmp *qmp, uint64_t id)
 {
     struct pending *p = g_hash_table_lookup(qmp->pending, &id);

@@ -31,6 +31,9 @@ uint64_t at_qmp_send(struct at_qmp *qmp, const char *command, JsonObject *args, 
 bool at_qmp_wait(struct at_qmp *qmp, uint64_t id, int timeout_ms, JsonNode **ret_return,
                  GError **error);
 
+/* Nobody will wait for the answer to @id (0 is fine): it is dropped when it comes. */
+void at_qmp_forget(struct at_qmp *qmp, uint64_t id);
+
 /* True when at_qmp_wait() for @id would return at once (for main-loop use). Reads nothing. */
 bool at_qmp_ready(struct at_qmp *qmp, uint64_t id);
 

@@ -113,6 +113,18 @@ def only_what_differs_is_changed():
     site.wait_boot("team", "two", boots)
 
 
+def new_cloud_init_data_is_there_at_the_next_start():
+    before, boots = pids("team"), site.boots("team", "two")
+    changed = TEAM.replace("name: two\n    memory: 96 MiB", "name: two\n    memory: 100 MiB\n"
+                           "    cloud_init: {user_data: \"#cloud-config\\n# later\\n\"}")
+    site.apply(changed)
+    check(pids("team") == before, "a guest was restarted for its cloud-init data")
+    site.atoll("ws", "restart", "team/two")
+    site.wait_boot("team", "two", boots)
+    with site.open_console("team", "two") as console:
+        check("# later" in console.ask("cat /seed/user-data"), "the seed is the old one")
+
+
 def the_user_of_a_guest_is_its_own():
     uids = set()
     for pid in pids("team").values():
@@ -322,6 +334,8 @@ TESTS = [
     ("/vdc/apply/makes-it-healthy-and-reachable", makes_it_healthy_and_reachable),
     ("/vdc/apply/again-changes-nothing", applying_again_changes_nothing),
     ("/vdc/apply/only-what-differs-is-changed", only_what_differs_is_changed),
+    ("/vdc/guests/new-cloud-init-data-is-there-at-the-next-start",
+     new_cloud_init_data_is_there_at_the_next_start),
     ("/vdc/guests/run-as-their-own-users-with-no-rights", the_user_of_a_guest_is_its_own),
     ("/vdc/snapshot/captures-the-running-team", a_snapshot_of_the_running_team),
     ("/vdc/snapshot/quiesce-freezes-the-file-systems", quiesce_freezes_the_file_systems),

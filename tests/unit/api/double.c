@@ -130,7 +130,8 @@ JsonNode *at_core_node_view(struct at_core *core)
 {
     return parse("{\"name\":\"host\",\"cpus\":2,\"memory_bytes\":25769803776,"
                  "\"memory_available_bytes\":1048576,\"accel\":\"tcg\",\"accel_reason\":null,"
-                 "\"qemu\":\"7.2.0\",\"image_server\":true}");
+                 "\"qemu\":\"7.2.0\",\"image_server\":true,\"cgroup\":\"none\","
+                 "\"cgroup_reason\":\"no control groups\",\"warnings\":[\"no dnsmasq\"]}");
 }
 
 JsonNode *at_core_vault_view(struct at_core *core, GError **error)

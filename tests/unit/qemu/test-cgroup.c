@@ -89,6 +89,49 @@ static void test_site_weight(void)
     g_assert_true(at_cgroup_remove(site, "00000002", NULL));
 }
 
+static void test_probe(void)
+{
+    g_autofree char *site = fresh_site();
+    g_autofree char *reason = NULL;
+    const char *kind = at_cgroup_probe(site, &reason);
+    g_assert_true(g_str_equal(kind, "none") == (reason != NULL));
+    g_test_message("%s: %s", kind, reason ? reason : "works");
+    static const char *const roots[] = {"/sys/fs/cgroup", "/sys/fs/cgroup/memory"};
+    for (unsigned i = 0; i < G_N_ELEMENTS(roots); i++) {
+        g_autofree char *path = g_strdup_printf("%s/atoll-%s", roots[i], site);
+        g_assert_false(g_file_test(path, G_FILE_TEST_EXISTS));
+    }
+}
+
+/* Of two machines of a site that come and go side by side, none finds the site's group gone. */
+static void *come_and_go(void *machine)
+{
+    const char *const *ids = machine;
+    for (int i = 0; i < 200; i++) {
+        g_autofree char *list = NULL;
+        g_autoptr(GError) error = NULL;
+        if (!at_cgroup_make(ids[0], ids[1], 1, 1 << 20, &list, &error))
+            return g_strdup(error->message);
+        at_cgroup_remove(ids[0], ids[1], NULL);
+    }
+    return NULL;
+}
+
+static void test_side_by_side(void)
+{
+    g_autofree char *site = fresh_site();
+    g_autofree char *list = NULL;
+    if (!at_test_needs_root() || !make(site, "00000001", &list))
+        return;
+    g_assert_true(at_cgroup_remove(site, "00000001", NULL));
+    const char *one[] = {site, "00000001"}, *two[] = {site, "00000002"};
+    GThread *thread = g_thread_new("other", come_and_go, two);
+    g_autofree char *mine = come_and_go(one);
+    g_autofree char *theirs = g_thread_join(thread);
+    g_assert_cmpstr(mine, ==, NULL);
+    g_assert_cmpstr(theirs, ==, NULL);
+}
+
 static void test_remove_of_nothing(void)
 {
     g_autofree char *site = fresh_site();
@@ -111,6 +154,8 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/qemu/cgroup/holds-a-process-and-goes-when-it-is-gone", test_holds_a_process);
     g_test_add_func("/qemu/cgroup/a-site-weighs-as-much-as-its-machines", test_site_weight);
+    g_test_add_func("/qemu/cgroup/a-probe-leaves-nothing", test_probe);
+    g_test_add_func("/qemu/cgroup/machines-come-and-go-side-by-side", test_side_by_side);
     g_test_add_func("/qemu/cgroup/removing-what-is-not-there-is-fine", test_remove_of_nothing);
     g_test_add_func("/qemu/cgroup/ids-are-not-paths", test_bad_ids);
     return g_test_run();

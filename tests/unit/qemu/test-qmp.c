@@ -118,6 +118,27 @@ static void test_late_answer(void)
     g_assert_cmpint(at_json_int(json_node_get_object(value), "late", 1), ==, 0);
 }
 
+static void test_forgotten_answer(void)
+{
+    static const char *const script[] = {HELLO,
+                                         "< cont",
+                                         "id {\"return\": {}, \"id\": %}",
+                                         "< again",
+                                         "id {\"return\": {\"n\": 2}, \"id\": %}",
+                                         "hold",
+                                         NULL};
+    g_autoptr(GError) error = NULL;
+    g_autoptr(JsonNode) value = NULL;
+    g_autoptr(at_qmp) qmp = open_ok(script);
+    uint64_t id = at_qmp_send(qmp, "cont", NULL, -1, &error);
+    at_qmp_forget(qmp, id);
+    at_qmp_forget(qmp, 0);
+    g_assert_true(at_qmp_call(qmp, "again", NULL, LONG_MS, &value, &error));
+    g_assert_cmpint(at_json_int(json_node_get_object(value), "n", 0), ==, 2);
+    g_assert_false(at_qmp_wait(qmp, id, 0, NULL, &error));
+    g_assert_error(error, AT_ERROR, AT_ERROR_INVALID);
+}
+
 static void test_refusal(void)
 {
     static const char *const script[] = {
@@ -368,6 +389,7 @@ int main(int argc, char **argv)
     ADD("nobody-listening-and-too-long-a-path-are-told-apart", test_no_listener);
     ADD("answers-find-their-command-by-id", test_answers_by_id);
     ADD("a-late-answer-is-dropped-and-the-connection-lives", test_late_answer);
+    ADD("an-answer-nobody-waits-for-is-not-kept", test_forgotten_answer);
     ADD("a-refusal-carries-the-text-of-qemu", test_refusal);
     ADD("lines-may-come-in-pieces-and-together", test_split_and_joined_lines);
     ADD("waiting-for-one-event-keeps-the-others", test_wait_event);

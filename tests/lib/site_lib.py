@@ -39,6 +39,14 @@ def wait_until(what, func, seconds=60):
     raise Failed(f"waited {seconds} s for {what}" + (f": {last}" if last else ""))
 
 
+def end_on_sigterm(signo, frame):
+    """A run that is out of time cleans up, too."""
+    raise SystemExit(f"ended by signal {signo}")
+
+
+signal.signal(signal.SIGTERM, end_on_sigterm)
+
+
 def skip_all(reason):
     print(f"1..0 # SKIP {reason}")
     sys.exit(0)

@@ -73,7 +73,7 @@ def dry_run_touches_nothing():
 
 def refuses_before_anything_is_touched():
     refused(TEAM.replace("image: tiny}, {", "image: nosuch}, {"), "vdc.yaml:9:", "nosuch", code=3)
-    refused(TEAM.replace("address: 10.88.0.11", "address: 10.88.0.10"), "10.88.0.10", "vdc.yaml:18:")
+    refused(TEAM.replace("address: 10.88.0.11", "address: 10.88.0.10"), "10.88.0.10", "vdc.yaml:17:")
     refused(TEAM.replace("memory: 96 MiB", "memory: 9 TiB", 1), "9 TiB", code=1)
     refused(TEAM.replace("networks:", "networks:\n  - {name: b, subnet: 10.88.0.128/25}"), "overlap")
     refused(TEAM.replace("restart: never", "restrat: never"), "vdc.yaml:16:", "restrat", "restart")

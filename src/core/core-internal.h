@@ -56,6 +56,15 @@ char *at_new_uuid(void); /* RFC 4122 version 4 */
 /* Memory of this node in bytes; 0 when unknown. */
 uint64_t at_node_memory(uint64_t *ret_available);
 
+/* The file system of the state directory, in bytes. Guests come first: the vault stops taking new
+ * content when no more than @kept is available, and leaves that to their overlays. Any thread. */
+struct at_node_space {
+    uint64_t total, available, kept;
+};
+bool at_node_space(struct at_core *core, struct at_node_space *ret_space, GError **error);
+/* False with NO_SPACE, what is free, and what to do, when only that is left. */
+bool at_node_room(struct at_core *core, GError **error);
+
 /* ---- after a start of the daemon (reconcile.c) ---- */
 /* Finds the machines that an earlier daemon left running. Main thread. */
 bool at_core_adopt(struct at_core *core, GError **error);

@@ -41,20 +41,60 @@ static bool is_recorded(struct at_job *job)
 
 /* ---- content into the vault ---- */
 
-static void on_bytes(uint64_t done, uint64_t total, void *user)
-{
-    at_job_progress(user, done, total);
-}
+enum { CHECK_ROOM_EVERY = 64 << 20 };
 
 struct feeder {
     struct at_job *job;
     struct at_tree_writer *writer;
-    uint64_t size;
+    uint64_t size, checked;
+    GCancellable *stop; /* cancelled with the job, or when space runs out */
+    GError *error;      /* that it did */
 };
+
+/* Raw content is read by the vault itself, which can only be told to stop. */
+static void on_bytes(uint64_t done, uint64_t total, void *user)
+{
+    struct feeder *f = user;
+    at_job_progress(f->job, done, total);
+    if (done < f->checked || f->error)
+        return;
+    f->checked = done + CHECK_ROOM_EVERY;
+    if (!at_node_room(at_job_core(f->job), &f->error))
+        g_cancellable_cancel(f->stop);
+}
+
+static void cancel_other(GCancellable *cancelled, void *other)
+{
+    (void)cancelled;
+    g_cancellable_cancel(other);
+}
+
+static bool ingest_raw(struct at_job *job, struct at_vault_session *session, int fd, uint64_t size,
+                       struct at_digest *ret_root, struct at_tree_stats *ret_stats, GError **error)
+{
+    g_autoptr(GCancellable) stop = g_cancellable_new();
+    struct feeder feeder = {.job = job, .size = size, .stop = stop};
+    GCancellable *outer = at_job_cancellable(job);
+    unsigned long link = g_cancellable_connect(outer, G_CALLBACK(cancel_other), stop, NULL);
+    bool ok =
+        at_tree_ingest_fd(session, fd, size, on_bytes, &feeder, stop, ret_root, ret_stats, error);
+    g_cancellable_disconnect(outer, link);
+    if (feeder.error) {
+        g_clear_error(error);
+        g_propagate_error(error, feeder.error);
+        return false;
+    }
+    return ok;
+}
 
 static bool feed(uint64_t offset, uint64_t len, const void *data, void *user, GError **error)
 {
     struct feeder *f = user;
+    if (offset >= f->checked) {
+        f->checked = offset + CHECK_ROOM_EVERY;
+        if (!at_node_room(at_job_core(f->job), error))
+            return false;
+    }
     bool ok = data ? at_tree_writer_data(f->writer, offset, data, len, error)
                    : at_tree_writer_zero(f->writer, offset, len, error);
     at_job_progress(f->job, offset + len, f->size);
@@ -67,7 +107,7 @@ static bool ingest_foreign(struct at_job *job, struct at_vault_session *session,
                            struct at_tree_stats *ret_stats, GError **error)
 {
     g_autofree char *path = g_strdup_printf("/proc/self/fd/%d", fd);
-    struct feeder feeder = {job, NULL, info->size};
+    struct feeder feeder = {.job = job, .size = info->size};
     uint64_t size = 0;
     feeder.writer = at_tree_writer_new(session, NULL, info->size, error);
     bool ok = feeder.writer && at_disk_read_image(path, info->format, feed, &feeder,
@@ -110,8 +150,7 @@ static bool ingest(struct at_job *job, int fd, const struct at_image_info *info,
     if (!session)
         return false;
     bool ok = strcmp(info->format, "raw") == 0
-                  ? at_tree_ingest_fd(session, fd, info->size, on_bytes, job,
-                                      at_job_cancellable(job), &root, &stats, error)
+                  ? ingest_raw(job, session, fd, info->size, &root, &stats, error)
                   : ingest_foreign(job, session, fd, info, &root, &stats, error);
     ok = ok && set_root(job, info, &root, &stats, error);
     at_vault_session_end(session); /* only now: the root keeps the content */

@@ -5,7 +5,7 @@
  * running (durable) before it acts, and must be idempotent: after a crash it is either run again
  * (from `resume_from` on) or undone, in reverse order, beginning with the step that was running.
  * A failure or a cancellation before `commit_at` undoes; from there on a failed step leaves the
- * job failed with its effects, which `retry` steps bring to an end later.
+ * job failed with its effects, and doing the same again, or the next start, brings it to its end.
  *
  * Catalog record: job/<8 digits>. Fault points: "job.<kind>.<step>.before" and ".after". */
 #pragma once

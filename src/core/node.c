@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* This node: what it has, what it offers to machines, and what of it stands in their way. Looking
  * for the latter asks other programs, so it is done by a thread now and then. */
+#include <errno.h>
 #include <string.h>
+#include <sys/statvfs.h>
 
 #include "base/clock.h"
+#include "base/error.h"
 #include "base/json.h"
 #include "core/core-internal.h"
 #include "image/image.h"
@@ -43,6 +46,35 @@ uint64_t at_node_memory(uint64_t *ret_available)
     if (ret_available)
         *ret_available = meminfo(text, "MemAvailable:");
     return meminfo(text, "MemTotal:");
+}
+
+/* ---- space ---- */
+
+bool at_node_space(struct at_core *core, struct at_node_space *ret_space, GError **error)
+{
+    struct statvfs fs;
+    if (statvfs(core->state_dir, &fs) != 0)
+        return at_error_errno(error, errno, "look at the space of %s", core->state_dir);
+    ret_space->total = (uint64_t)fs.f_blocks * fs.f_frsize;
+    ret_space->available = (uint64_t)fs.f_bavail * fs.f_frsize;
+    ret_space->kept = CLAMP(ret_space->total / 20, 32ull << 20, 1ull << 30);
+    return true;
+}
+
+bool at_node_room(struct at_core *core, GError **error)
+{
+    struct at_node_space space;
+    if (!at_node_space(core, &space, error))
+        return false;
+    if (space.available >= space.kept)
+        return true;
+    const uint64_t whole_mib = ~((1ull << 20) - 1);
+    g_autofree char *have = at_size_format(space.available & whole_mib);
+    g_autofree char *kept = at_size_format(space.kept & whole_mib);
+    return at_error(error, AT_ERROR_NO_SPACE,
+                    "%s are free on the file system of %s, and %s are kept for the running guests; "
+                    "delete snapshots or clones and run: atoll vault gc, or grow it",
+                    have, core->state_dir, kept);
 }
 
 /* ---- control groups ---- */
@@ -175,6 +207,12 @@ JsonNode *at_core_node_view(struct at_core *core)
     json_object_set_int_member(o, "cpus", g_get_num_processors());
     json_object_set_int_member(o, "memory_bytes", (int64_t)total);
     json_object_set_int_member(o, "memory_available_bytes", (int64_t)available);
+    struct at_node_space space;
+    if (at_node_space(core, &space, NULL)) {
+        json_object_set_int_member(o, "space_bytes", (int64_t)space.total);
+        json_object_set_int_member(o, "space_available_bytes", (int64_t)space.available);
+        json_object_set_int_member(o, "space_kept_for_guests_bytes", (int64_t)space.kept);
+    }
     json_object_set_string_member(o, "accel", at_accel_name(accel));
     at_json_set_str(o, "accel_reason", accel_reason);
     at_json_set_str(o, "qemu", qemu);

@@ -5,10 +5,8 @@
  * Order for one frozen generation: chunks and tree durable (vault) - root pinned - the running
  * machine rebased - catalog (machine and snapshots) - old pin removed - file removed. A crash
  * anywhere leaves the frozen file or the committed record; doing it again is harmless. */
-#include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "base/atomic-file.h"
@@ -76,31 +74,12 @@ struct reading {
     uint64_t done, total, checked;
 };
 
-/* Guests come first: what is left of a nearly full file system is theirs. */
-static bool room_for_guests(struct at_core *core, GError **error)
-{
-    struct statvfs fs;
-    if (statvfs(core->state_dir, &fs) != 0)
-        return at_error_errno(error, errno, "look at the space of %s", core->state_dir);
-    uint64_t total = (uint64_t)fs.f_blocks * fs.f_frsize,
-             have = (uint64_t)fs.f_bavail * fs.f_frsize;
-    uint64_t keep = CLAMP(total / 20, 32ull << 20, 1ull << 30);
-    if (have >= keep)
-        return true;
-    g_autofree char *h = at_size_format(have & ~((1ull << 20) - 1));
-    g_autofree char *k = at_size_format(keep & ~((1ull << 20) - 1));
-    return at_error(error, AT_ERROR_NO_SPACE,
-                    "%s are free on the file system of %s, and %s are kept for the running guests; "
-                    "delete snapshots or clones and run: atoll vault gc, or grow it",
-                    h, core->state_dir, k);
-}
-
 static bool take_extent(uint64_t offset, uint64_t len, const void *data, void *user, GError **error)
 {
     struct reading *r = user;
     if (r->done >= r->checked) {
         r->checked = r->done + check_space_every;
-        if (!room_for_guests(at_job_core(r->job), error))
+        if (!at_node_room(at_job_core(r->job), error))
             return false;
     }
     bool ok = data ? at_tree_writer_data(r->writer, offset, data, len, error)

@@ -70,6 +70,24 @@ static int run_list(struct at_cli *cli, char **args)
     return AT_EXIT_DONE;
 }
 
+static void show_disks(JsonArray *disks)
+{
+    static const char *const heads[] = {"DISK", ">SIZE", "ACCESS", ">UNSEALED", "BASE", NULL};
+    struct at_table *table = at_table_new(heads);
+    for (unsigned i = 0; disks && i < json_array_get_length(disks); i++) {
+        JsonObject *disk = json_array_get_object_element(disks, i);
+        at_table_cell(table, AT_PLAIN, at_json_str(disk, "name", NULL));
+        at_table_take(table, AT_PLAIN, at_text_size((uint64_t)at_json_int(disk, "size", 0)));
+        at_table_cell(table, AT_PLAIN,
+                      at_json_bool(disk, "readonly", false) ? "read-only" : "read-write");
+        at_table_take(table, AT_PLAIN,
+                      g_strdup_printf("%d", (int)at_json_int(disk, "unsealed_layers", 0)));
+        at_table_cell(table, AT_PLAIN, at_json_str(disk, "base", "zeros"));
+    }
+    g_print("\n");
+    at_table_print(table, "no disks");
+}
+
 static int run_show(struct at_cli *cli, char **args)
 {
     GError *error = NULL;
@@ -80,8 +98,13 @@ static int run_show(struct at_cli *cli, char **args)
         at_client_get(at_cli_client(cli), &error, "/v1/vdcs/%s/workstations/%s", vdc, ws);
     if (!node)
         return at_cli_fail(&error);
-    if (!at_cli_json(cli, node))
-        at_cli_print_record(at_cli_object(node));
+    if (at_cli_json(cli, node))
+        return AT_EXIT_DONE;
+    g_autoptr(JsonNode) copy = at_json_thaw(node);
+    JsonObject *rest = at_cli_object(copy);
+    json_object_remove_member(rest, "disks");
+    at_cli_print_record(rest);
+    show_disks(at_json_arr(at_cli_object(node), "disks"));
     return AT_EXIT_DONE;
 }
 

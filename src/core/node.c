@@ -211,7 +211,7 @@ JsonNode *at_core_node_view(struct at_core *core)
     if (at_node_space(core, &space, NULL)) {
         json_object_set_int_member(o, "space_bytes", (int64_t)space.total);
         json_object_set_int_member(o, "space_available_bytes", (int64_t)space.available);
-        json_object_set_int_member(o, "space_kept_for_guests_bytes", (int64_t)space.kept);
+        json_object_set_int_member(o, "space_kept_bytes", (int64_t)space.kept);
     }
     json_object_set_string_member(o, "accel", at_accel_name(accel));
     at_json_set_str(o, "accel_reason", accel_reason);

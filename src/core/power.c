@@ -92,6 +92,13 @@ static bool start_machine(struct at_core *core, const at_vdc *vdc, const at_mach
     return ok;
 }
 
+static bool is_up(at_mach *mach, void *user)
+{
+    (void)user;
+    mach->down_by_crash = false;
+    return true;
+}
+
 static bool power_on_locked(struct at_core *core, const at_vdc *vdc, const char *machine_id,
                             GError **error)
 {
@@ -115,7 +122,8 @@ static bool power_on_locked(struct at_core *core, const at_vdc *vdc, const char 
             !start_machine(core, vdc, mach, ws, &process, error))
             return false;
     }
-    return at_supervise(core, mach, vdc, &process, error);
+    return at_supervise(core, mach, vdc, &process, error) &&
+           (!mach->down_by_crash || at_mach_update(core->catalog, machine_id, is_up, NULL, error));
 }
 
 bool at_power_on(struct at_core *core, const at_vdc *vdc, const char *machine_id, GError **error)

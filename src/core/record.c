@@ -63,6 +63,7 @@ void at_mach_free(at_mach *m)
     g_free(m->vmgenid);
     g_free(m->instance_id);
     g_free(m->state);
+    g_free(m->last_crash);
     g_clear_pointer(&m->disks, g_ptr_array_unref);
     g_free(m);
 }
@@ -156,6 +157,8 @@ static void *mach_from_json(JsonObject *o, uint64_t revision, GError **error)
     m->state = g_strdup(at_json_str(o, "state", "active"));
     m->want_running = at_json_bool(o, "want_running", false);
     m->restarts = (unsigned)at_json_int(o, "restarts", 0);
+    m->last_crash = g_strdup(at_json_str(o, "last_crash", NULL));
+    m->down_by_crash = at_json_bool(o, "down_by_crash", false);
     m->disks = g_ptr_array_new_with_free_func((GDestroyNotify)at_disk_free);
     JsonArray *disks = at_json_arr(o, "disks");
     for (unsigned i = 0; disks && i < json_array_get_length(disks); i++)
@@ -182,6 +185,8 @@ static JsonNode *mach_to_json(const at_mach *m)
     at_json_set_str(o, "state", m->state);
     json_object_set_boolean_member(o, "want_running", m->want_running);
     json_object_set_int_member(o, "restarts", m->restarts);
+    at_json_set_str(o, "last_crash", m->last_crash);
+    json_object_set_boolean_member(o, "down_by_crash", m->down_by_crash);
     JsonArray *disks = json_array_new();
     for (unsigned i = 0; i < m->disks->len; i++)
         json_array_add_object_element(disks, disk_to_json(m->disks->pdata[i]));

@@ -47,6 +47,8 @@ struct at_mach {
                     * overlays are still needed) */
     bool want_running;
     unsigned restarts;
+    char *last_crash;   /* when its process last died by itself, RFC 3339, or NULL */
+    bool down_by_crash; /* and it was not started since */
     GPtrArray *disks; /* struct at_disk* */
     uint64_t revision;
 };

@@ -201,6 +201,23 @@ static gboolean qmp_ready(int fd, GIOCondition condition, void *user)
     return G_SOURCE_REMOVE;
 }
 
+static bool set_crashed(at_mach *mach, void *user)
+{
+    g_free(mach->last_crash);
+    mach->last_crash = g_strdup(user);
+    mach->down_by_crash = true;
+    return true;
+}
+
+static void record_crash(struct live *live)
+{
+    g_autofree char *now = at_clock_rfc3339();
+    g_autoptr(GError) error = NULL;
+    if (!at_mach_update(live->core->catalog, live->id, set_crashed, now, &error) &&
+        at_error_classify(error) != AT_ERROR_NOT_FOUND)
+        at_core_log("record of machine %s: %s", live->id, error->message);
+}
+
 /* @how: what is known beside, or NULL. */
 static void tell_end(struct live *live, const char *how)
 {
@@ -210,10 +227,12 @@ static void tell_end(struct live *live, const char *how)
     if (how)
         json_object_set_string_member(data, "reason", how);
     emit(live, live->crashed ? "workstation.crashed" : "workstation.stopped", data);
-    if (live->crashed)
-        at_core_log("VDC %s: workstation %s: its process %d died%s%s; policy is restart: %s",
-                    live->vdc, live->workstation, (int)live->process.pid, how ? ": " : "",
-                    how ? how : "", live->restart);
+    if (!live->crashed)
+        return;
+    record_crash(live);
+    at_core_log("VDC %s: workstation %s: its process %d died%s%s; policy is restart: %s", live->vdc,
+                live->workstation, (int)live->process.pid, how ? ": " : "", how ? how : "",
+                live->restart);
 }
 
 static gboolean process_ended(int fd, GIOCondition condition, void *user)

@@ -23,6 +23,8 @@ static JsonObject *workstation_json(struct at_core *core, const at_vdc *vdc,
     JsonObject *o = json_object_new();
     if (mach)
         at_machine_status(core, mach->id, &status);
+    if (mach && mach->down_by_crash && g_str_equal(status.state, "stopped"))
+        status.state = "crashed"; /* an earlier daemon saw it */
     (void)vdc;
     json_object_set_string_member(o, "name", ws->name);
     at_json_set_str(o, "id", mach ? mach->id : NULL);
@@ -40,6 +42,7 @@ static JsonObject *workstation_json(struct at_core *core, const at_vdc *vdc,
     at_json_set_str(o, "health_reason", *status.health_reason ? status.health_reason : NULL);
     at_json_set_str(o, "accel", status.accel);
     json_object_set_int_member(o, "restarts", mach ? mach->restarts : 0);
+    at_json_set_str(o, "last_crash", mach ? mach->last_crash : NULL);
     json_object_set_int_member(o, "cpus", ws->cpus);
     json_object_set_int_member(o, "memory", (int64_t)ws->memory);
     JsonArray *disks = json_array_new();

@@ -76,7 +76,7 @@ def refuses_before_anything_is_touched():
     refused(TEAM.replace("address: 10.88.0.11", "address: 10.88.0.10"), "10.88.0.10", "vdc.yaml:17:")
     refused(TEAM.replace("memory: 96 MiB", "memory: 9 TiB", 1), "9 TiB", code=1)
     refused(TEAM.replace("networks:", "networks:\n  - {name: b, subnet: 10.88.0.128/25}"), "overlap")
-    refused(TEAM.replace("restart: never", "restrat: never"), "vdc.yaml:16:", "restrat", "restart")
+    refused(TEAM.replace("restart: never", "restrat: never"), "vdc.yaml:15:", "restrat", "restart")
     check(site.json("vdc", "list") == [], "a VDC exists after a refusal")
     check(site.namespaces() == [] and site.machine_dirs() == [], "something was made")
 

@@ -507,6 +507,18 @@ static int by_digest(gconstpointer a, gconstpointer b)
     return memcmp(*(struct row *const *)a, *(struct row *const *)b, AT_DIGEST_LEN);
 }
 
+/* Whether a record lies in what the batch has synced: no row may be committed otherwise. */
+static bool in_batch(const struct batch *b, const struct at_place *place)
+{
+    for (unsigned i = 0; i < b->tails->len; i++) {
+        const struct tail *t = g_ptr_array_index(b->tails, i);
+        if (t->id == place->pack)
+            return place->offset + at_record_size(place->stored) <=
+                   g_array_index(b->upto, uint64_t, i);
+    }
+    return false;
+}
+
 static bool index_batch(struct at_store *store, const struct batch *b, GError **error)
 {
     struct at_index_txn *txn = at_index_begin(store->index, error);
@@ -522,6 +534,7 @@ static bool index_batch(struct at_store *store, const struct batch *b, GError **
         rows[n++] = value;
     qsort(rows, n, sizeof *rows, by_digest); /* neighbours share pages */
     for (unsigned i = 0; ok && i < n; i++) {
+        g_assert(in_batch(b, &rows[i]->place));
         ok = at_index_put(txn, &rows[i]->digest, &rows[i]->place, rows[i]->replace, NULL, error) &&
              (!rows[i]->replace || at_index_quarantine(txn, &rows[i]->digest, false, error));
     }
@@ -529,6 +542,7 @@ static bool index_batch(struct at_store *store, const struct batch *b, GError **
         struct move *m = &g_array_index(b->moves, struct move, i);
         struct at_place now;
         bool found;
+        g_assert(in_batch(b, &m->place));
         ok = at_index_get(txn, &m->digest, &now, &found, error) &&
              (!found || !same_place(&now, &m->old) ||
               at_index_put(txn, &m->digest, &m->place, true, NULL, error));
@@ -576,7 +590,8 @@ static void finish_batch(struct at_store *store, struct batch *b, bool ok, bool 
         for (unsigned i = 0; i < b->tails->len; i++) {
             struct tail *t = g_ptr_array_index(b->tails, i);
             t->indexed = g_array_index(b->upto, uint64_t, i);
-            if (t != store->current)
+            /* One that was rolled while it was appended to still has bytes for the next flush. */
+            if (t != store->current && t->end == t->indexed)
                 g_ptr_array_remove(store->tails, t);
         }
         GHashTableIter it;

@@ -59,6 +59,7 @@ struct at_store {
     size_t fill;
     GHashTable *pending, *committing; /* struct row by its digest */
     GHashTable *in_flight;            /* digests that a thread is compressing */
+    GCond landed;                     /* in_flight has lost one */
     GHashTable *distrusted;           /* digests whose stored copy is damaged */
     GArray *moves;
     uint64_t pending_bytes;
@@ -100,6 +101,7 @@ struct at_store *at_store_new(struct at_packs *packs, struct at_index *index, gi
     store->gid = gid;
     g_mutex_init(&store->commit_lock);
     g_mutex_init(&store->lock);
+    g_cond_init(&store->landed);
     store->tails = g_ptr_array_new_with_free_func(tail_unref);
     store->pending = new_rows();
     store->in_flight = new_rows();
@@ -120,6 +122,7 @@ void at_store_free(struct at_store *store)
     g_ptr_array_unref(store->tails);
     g_free(store->buffer);
     g_clear_error(&store->failure);
+    g_cond_clear(&store->landed);
     g_mutex_clear(&store->lock);
     g_mutex_clear(&store->commit_lock);
     g_free(store);
@@ -355,28 +358,41 @@ unsigned at_store_distrusted(struct at_store *store)
     return n;
 }
 
-/* Whether @digest is there; otherwise it is reserved for the caller to append.  *ret_replace: a
- * damaged copy is there. */
+/* Whether @digest is there, in the index or appended; otherwise it is reserved for the caller to
+ * append.  What another thread has reserved is waited for: only when it is appended will the
+ * caller's flush commit it, and when that failed the reservation is the caller's.  The other thread
+ * needs nothing but `lock` to get there.  *ret_replace: a damaged copy is there. */
 static bool find_or_reserve(struct at_store *store, const struct at_digest *digest, bool *ret_found,
                             bool *ret_replace, GError **error)
 {
+    bool ok = true, found, bad, absent = false;
     g_mutex_lock(&store->lock);
-    bool bad = g_hash_table_contains(store->distrusted, digest);
-    bool found = find_row(store, digest) || g_hash_table_contains(store->in_flight, digest);
-    g_mutex_unlock(&store->lock);
-    struct at_place place;
-    if (!found && !bad && !at_index_lookup(store->index, digest, &place, &found, error))
-        return false;
-    if (!found) {
-        g_mutex_lock(&store->lock);
-        found = find_row(store, digest) || g_hash_table_contains(store->in_flight, digest);
-        if (!found)
+    for (;;) {
+        found = find_row(store, digest);
+        bad = g_hash_table_contains(store->distrusted, digest);
+        if (found)
+            break;
+        if (g_hash_table_contains(store->in_flight, digest)) {
+            g_cond_wait(&store->landed, &store->lock);
+            absent = false;
+            continue;
+        }
+        if (absent || bad) {
             g_hash_table_add(store->in_flight, g_memdup2(digest, sizeof *digest));
+            break;
+        }
+        struct at_place place;
         g_mutex_unlock(&store->lock);
+        ok = at_index_lookup(store->index, digest, &place, &found, error);
+        g_mutex_lock(&store->lock);
+        if (!ok || found)
+            break;
+        absent = true;
     }
+    g_mutex_unlock(&store->lock);
     *ret_found = found;
     *ret_replace = bad;
-    return true;
+    return ok;
 }
 
 bool at_store_put(struct at_vault_session *session, uint8_t kind, const struct at_digest *digest,
@@ -417,18 +433,12 @@ bool at_store_put(struct at_vault_session *session, uint8_t kind, const struct a
     struct row *row = g_new0(struct row, 1);
     row->digest = *digest;
     row->replace = replace;
-    g_autoptr(GError) local = NULL;
     g_mutex_lock(&store->lock);
-    ok = append(store, &record, payload, &row->place, &local);
-    if (ok) {
+    ok = append(store, &record, payload, &row->place, error);
+    if (ok)
         g_hash_table_insert(store->pending, row, row);
-    } else {
-        store->failures++; /* others may have relied on our reservation */
-        g_clear_error(&store->failure);
-        store->failure = g_error_copy(local);
-        g_propagate_error(error, g_steal_pointer(&local));
-    }
     g_hash_table_remove(store->in_flight, digest);
+    g_cond_broadcast(&store->landed);
     bool commit = ok && due(store);
     struct tail *kick = store->current;
     uint64_t from = 0, upto = 0;

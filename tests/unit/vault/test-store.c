@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/fault.h"
 #include "disk.h"
 #include "vault/hash.h"
 #include "vault/vault-internal.h"
@@ -59,10 +60,74 @@ static void rolled_while_flushing(void)
     fixture_close(&f);
 }
 
+struct same {
+    struct fixture f;
+    uint8_t *blob;
+    struct at_digest digest;
+    int failed; /* atomic */
+};
+#define SAME (12u << 20) /* takes long to compress */
+
+static gpointer put_same(gpointer user)
+{
+    struct same *s = user;
+    struct at_place place;
+    bool found;
+    uint64_t stored;
+    struct at_vault_session *session = at_vault_session_begin(s->f.vault, NULL);
+    if (at_store_put(session, AT_KIND_BLOB, &s->digest, s->blob, SAME, &stored, NULL)) {
+        g_assert_true(at_store_peek(s->f.vault->store, &s->digest, &place, &found, NULL));
+        g_assert_true(found);
+    } else {
+        g_atomic_int_inc(&s->failed);
+    }
+    at_vault_session_end(session);
+    return NULL;
+}
+
+static void put_by_all(struct same *s)
+{
+    GThread *threads[4];
+    for (unsigned i = 0; i < G_N_ELEMENTS(threads); i++)
+        threads[i] = g_thread_new("same", put_same, s);
+    for (unsigned i = 0; i < G_N_ELEMENTS(threads); i++)
+        g_thread_join(threads[i]);
+}
+
+/* Whoever is told that an object is there may commit a name for it: it must have been appended,
+ * whichever thread does that and whether or not the first one fails. */
+static void waits_for_another(void)
+{
+    static const char *const plans[] = {NULL, "vault.pack.write:EIO"};
+    for (unsigned i = 0; i < G_N_ELEMENTS(plans); i++) {
+        struct same s = {0};
+        fixture_open(&s.f);
+        GRand *r = g_rand_new_with_seed(1);
+        s.blob = disk_random(r, SAME);
+        s.blob[0] = '{';
+        g_rand_free(r);
+        at_hash(s.blob, SAME, &s.digest);
+        at_fault_plan(plans[i]);
+        put_by_all(&s);
+        at_fault_plan(NULL);
+        g_assert_cmpint(s.failed, ==, i);
+        g_assert_true(GPOINTER_TO_INT(flush(s.f.vault)));
+        g_autoptr(GError) error = NULL;
+        g_autoptr(GBytes) back = at_vault_blob_get(s.f.vault, &s.digest, &error);
+        g_assert_no_error(error);
+        g_autoptr(GBytes) blob = g_bytes_new_static(s.blob, SAME);
+        g_assert_true(g_bytes_equal(blob, back));
+        fixture_close(&s.f);
+        g_free(s.blob);
+    }
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/vault/store/a-pack-closed-during-a-flush-is-synced-by-the-next",
                     rolled_while_flushing);
+    g_test_add_func("/vault/store/what-another-thread-is-putting-is-waited-for-also-if-it-fails",
+                    waits_for_another);
     return g_test_run();
 }

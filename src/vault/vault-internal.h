@@ -51,8 +51,8 @@ struct at_work {
 };
 void at_vault_submit(struct at_vault *vault, struct at_work *work);
 
-/* Keeps @disk and all below it while the session is open. */
-void at_session_pin(struct at_vault_session *session, const struct at_digest *disk);
+/* Keeps @disk and all below it while the session is open.  NOT_FOUND when gc is freeing it. */
+bool at_session_pin(struct at_vault_session *session, const struct at_digest *disk, GError **error);
 /* Frees ended sessions; with sessions_lock held, when no gc runs. */
 void at_sessions_reap(struct at_vault *vault);
 /* Notes that the session relies on @digest. */

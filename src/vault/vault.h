@@ -48,7 +48,8 @@ struct at_root {
 };
 void at_root_free(struct at_root *root);
 
-/* Durable on return. Replaces a root of the same name. NOT_FOUND when the content is not there. */
+/* Durable on return. Replaces a root of the same name. NOT_FOUND when the content is not there, of
+ * a manifest also when one of its disks is not. */
 bool at_vault_root_set(struct at_vault *vault, const char *name, enum at_root_kind kind,
                        const struct at_digest *digest, GError **error);
 /* Durable on return; a missing name is success. Space comes back by at_vault_gc. */

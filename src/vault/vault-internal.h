@@ -76,7 +76,7 @@ struct at_buf *at_node_get(struct at_vault *vault, const struct at_digest *diges
 bool at_object_place(struct at_vault *vault, const struct at_digest *digest,
                      struct at_place *ret_place, bool *ret_found, GError **error);
 
-/* reserve.c: keeps space back on disk, or gives it up for gc. */
+/* reserve.c: keeps space back on disk, or gives it up for recovery and gc. */
 void at_vault_reserve(struct at_vault *vault, bool keep);
 
 /* recover.c: makes index and packs agree when a writer opens; cuts torn tails. */

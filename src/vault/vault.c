@@ -101,7 +101,9 @@ static bool take_lock(struct at_vault *vault, GError **error)
     }
     char who[256];
     int len = snprintf(who, sizeof who, "%d on %s\n", (int)getpid(), g_get_host_name());
-    if (ftruncate(fd, 0) != 0 || pwrite(fd, who, (size_t)len, 0) != len)
+    /* Over what was there, which needs no space; on a full disk a new file stays empty. */
+    if ((pwrite(fd, who, (size_t)len, 0) != len && errno != ENOSPC && errno != EDQUOT) ||
+        ftruncate(fd, len) != 0)
         return at_error_errno(error, errno, "write %s", path);
     vault->lock_fd = at_steal_fd(&fd);
     return true;
@@ -129,8 +131,10 @@ static bool open_parts(struct at_vault *vault, GError **error)
     if (!vault->pool)
         return false;
     if (vault->writer) {
+        at_vault_reserve(vault, false);
+        bool ok = at_vault_recover(vault, error);
         at_vault_reserve(vault, true);
-        return at_vault_recover(vault, error);
+        return ok;
     }
     g_autofree char *index = at_vault_path(vault, "index");
     vault->index = at_index_open(index, false, vault->gid, error);

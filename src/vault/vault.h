@@ -19,7 +19,8 @@ enum at_vault_flags {
 };
 
 /* Opens the vault in @dir. @gid (or (gid_t)-1): group that may read its files.
- * A writer cuts torn pack tails back and rebuilds a missing index before it returns.
+ * A writer cuts torn pack tails back and rebuilds a missing index before it returns; on a full disk
+ * it also cuts off what was put but never committed.
  * Errors: NOT_FOUND, CONFLICT (another writer), INVALID (newer format), CORRUPT, IO. */
 struct at_vault *at_vault_open(const char *dir, unsigned flags, gid_t gid, GError **error);
 void at_vault_close(struct at_vault *vault);

@@ -99,12 +99,13 @@ static bool launch(struct at_nbd *nbd, GError **error)
     g_autofree char *program = at_find_program("nbdkit", "nbdkit", error);
     g_autofree char *fresh = g_strconcat(nbd->socket, ".new", NULL);
     g_autofree char *vault = g_strconcat("vault=", core->state_dir, "/vault", NULL);
+    g_autofree char *damage = g_strconcat("damage=", nbd->dir, "/damage", NULL);
     g_autofree char *log = g_build_filename(nbd->dir, "nbdkit.log", NULL);
     if (!program || !at_fault_point("nbd.start", error))
         return false;
     unlink(fresh);
-    const char *argv[] = {program,  "--foreground", "--readonly",      "--threads", "16",
-                          "--unix", fresh,          core->plugin_path, vault,       NULL};
+    const char *argv[] = {program, "--foreground",    "--readonly", "--threads", "16", "--unix",
+                          fresh,   core->plugin_path, vault,        damage,      NULL};
     struct at_spawn spawn = {.argv = argv,
                              .uid = core->uid_base + AT_SLOT_NBD,
                              .gid = core->uid_base,

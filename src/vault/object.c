@@ -38,7 +38,10 @@ static struct at_buf *prove(const struct at_digest *digest, const struct at_reco
     struct at_digest actual;
     g_autoptr(GError) local = NULL;
     if (record->key_id != 0) {
-        corrupt(digest, record->kind, "is encrypted, which this Atoll cannot read", error);
+        char hex[AT_DIGEST_HEX + 1];
+        at_digest_to_hex(digest, hex);
+        at_error(error, AT_ERROR_INVALID, "%s %s is encrypted, which this Atoll cannot read",
+                 at_kind_name(record->kind), hex);
         return NULL;
     }
     if (!at_codec_unpack(record->codec, payload, record->stored, buf->data, record->plain,
@@ -88,10 +91,11 @@ struct at_buf *at_object_read(struct at_vault *vault, const struct at_digest *di
             return NULL;
         }
         if (same) {
-            if (proof)
-                g_propagate_error(error, g_steal_pointer(&proof));
-            else
-                corrupt(digest, kind, "is damaged or missing in its pack", error);
+            if (!proof)
+                corrupt(digest, kind, "is damaged or missing in its pack", &proof);
+            if (proof->code == AT_ERROR_CORRUPT)
+                at_vault_found_damage(vault, digest);
+            g_propagate_error(error, g_steal_pointer(&proof));
             return NULL;
         }
         if (place.kind != kind) {
@@ -111,6 +115,9 @@ struct at_buf *at_object_read(struct at_vault *vault, const struct at_digest *di
         struct at_record record;
         switch (at_packs_read(vault->packs, place.pack, place.offset, digest, place.stored, raw,
                               &record, error)) {
+        case AT_PACK_READ_BAD:
+            at_vault_found_damage(vault, digest);
+            return NULL;
         case AT_PACK_READ_ERROR:
             return NULL;
         case AT_PACK_READ_MOVED:

@@ -156,12 +156,15 @@ enum at_pack_read at_packs_read(struct at_packs *packs, uint32_t id, uint64_t of
         return AT_PACK_READ_ERROR;
     }
     bool is_short;
+    g_autoptr(GError) local = NULL;
     bool ok =
-        at_pread_full(p->fd, buf, AT_RECORD_HEADER + (size_t)stored, offset, &is_short, error);
+        at_pread_full(p->fd, buf, AT_RECORD_HEADER + (size_t)stored, offset, &is_short, &local);
     open_pack_unref(p);
     if (!ok) {
-        g_prefix_error(error, "pack %08x at %" G_GUINT64_FORMAT ": ", id, offset);
-        return AT_PACK_READ_ERROR;
+        bool bad = local->code == AT_ERROR_IO;
+        g_propagate_prefixed_error(error, g_steal_pointer(&local),
+                                   "pack %08x at %" G_GUINT64_FORMAT ": ", id, offset);
+        return bad ? AT_PACK_READ_BAD : AT_PACK_READ_ERROR;
     }
     if (!is_short && at_record_decode(buf, ret_record) &&
         at_digest_equal(&ret_record->digest, digest) && ret_record->stored == stored)

@@ -17,6 +17,7 @@ void at_packs_forget(struct at_packs *packs, uint32_t id);
 enum at_pack_read {
     AT_PACK_READ_OK,
     AT_PACK_READ_MOVED, /* no such file, or no such record there: gc may have moved it */
+    AT_PACK_READ_BAD,   /* the disk cannot give these bytes (EIO); @error is set */
     AT_PACK_READ_ERROR, /* @error is set */
 };
 

@@ -409,24 +409,3 @@ bool at_vault_reindex(struct at_vault *vault, at_progress_func progress, void *u
     g_mutex_unlock(&vault->gc_lock);
     return ok;
 }
-
-bool at_vault_note_damage(struct at_vault *vault, const struct at_digest *digests, unsigned n,
-                          GError **error)
-{
-    if (n == 0)
-        return true;
-    struct at_index_txn *txn = at_index_begin(vault->index, error);
-    if (!txn)
-        return false;
-    for (unsigned i = 0; i < n; i++) {
-        if (!at_index_quarantine(txn, &digests[i], true, error)) {
-            at_index_abort(txn);
-            return false;
-        }
-    }
-    if (!at_index_commit(txn, error))
-        return false;
-    for (unsigned i = 0; i < n; i++)
-        at_store_distrust(vault->store, &digests[i]);
-    return true;
-}

@@ -350,12 +350,12 @@ void at_store_distrust(struct at_store *store, const struct at_digest *digest)
     g_mutex_unlock(&store->lock);
 }
 
-unsigned at_store_distrusted(struct at_store *store)
+bool at_store_distrusts(struct at_store *store, const struct at_digest *digest)
 {
     g_mutex_lock(&store->lock);
-    unsigned n = g_hash_table_size(store->distrusted);
+    bool bad = g_hash_table_contains(store->distrusted, digest);
     g_mutex_unlock(&store->lock);
-    return n;
+    return bad;
 }
 
 /* Whether @digest is there, in the index or appended; otherwise it is reserved for the caller to

@@ -22,6 +22,8 @@ struct at_vault {
     struct at_store *store;  /* writer only */
     GThreadPool *pool;       /* struct at_work; hashing, compressing, reading ahead */
     unsigned cores;
+    at_damage_func on_damage; /* readers only */
+    void *on_damage_user;
 
     /* Against gc: a put takes this for reading from its lookup until its session has noted the
      * hit; gc takes it for writing from its last look at the sessions until its deletions are
@@ -81,9 +83,12 @@ void at_vault_reserve(struct at_vault *vault, bool keep);
 
 /* recover.c: makes index and packs agree when a writer opens; cuts torn tails. */
 bool at_vault_recover(struct at_vault *vault, GError **error);
-/* Notes damaged objects durably; later puts of them are stored anew. */
+
+/* damage.c: notes damaged objects durably; later puts of them are stored anew. */
 bool at_vault_note_damage(struct at_vault *vault, const struct at_digest *digests, unsigned n,
                           GError **error);
+/* A read has found @digest damaged: a writer notes it, a reader tells its owner. */
+void at_vault_found_damage(struct at_vault *vault, const struct at_digest *digest);
 
 /* gc.c: whether the running gc (if any) keeps @digest; called with roots_lock held. */
 bool at_gc_keeps(struct at_vault *vault, const struct at_digest *digest);

@@ -28,6 +28,12 @@ void at_vault_close(struct at_vault *vault);
 /* Bounds the cache of decompressed chunks (default 32 MiB, filled as it is used). */
 void at_vault_set_cache(struct at_vault *vault, size_t bytes);
 
+/* For a reader: @func is called with the name of an object whose stored bytes are not what they
+ * should be, each time one is read, from the thread that reads it. To be set before the first read.
+ * A writer notes such objects by itself. */
+typedef void (*at_damage_func)(const struct at_digest *digest, void *user);
+void at_vault_on_damage(struct at_vault *vault, at_damage_func func, void *user);
+
 struct at_vault_stats {
     uint64_t chunks;       /* in the index */
     uint64_t plain_bytes;  /* of those chunks */

@@ -108,7 +108,7 @@ static bool launch(struct at_nbd *nbd, GError **error)
                           fresh,   core->plugin_path, vault,        damage,      NULL};
     struct at_spawn spawn = {.argv = argv,
                              .uid = core->uid_base + AT_SLOT_NBD,
-                             .gid = core->uid_base,
+                             .gid = core->uid_base + AT_SLOT_NBD,
                              .log_path = log,
                              .orphan = true}; /* or it would die with us, and guests would wait */
     if (!at_spawn(&spawn, &nbd->process, error))
@@ -126,7 +126,9 @@ static bool launch(struct at_nbd *nbd, GError **error)
         }
         g_usleep(5000);
     }
-    if (chmod(fresh, 0660) != 0 || rename(fresh, nbd->socket) != 0) {
+    /* Guests are in the site's group, which may connect to it and nothing more. */
+    if (lchown(fresh, (uid_t)-1, core->uid_base) != 0 || chmod(fresh, 0660) != 0 ||
+        rename(fresh, nbd->socket) != 0) {
         at_error_errno(error, errno, "publish %s", nbd->socket);
         at_process_stop(&nbd->process, 500, NULL);
         return false;
@@ -134,6 +136,15 @@ static bool launch(struct at_nbd *nbd, GError **error)
     nbd->failures = 0;
     watch_process(nbd);
     return at_pidfile_write(nbd->pidfile, &nbd->process, error);
+}
+
+/* One that an earlier Atoll has started is in the site's group, which the vault is not any more. */
+static bool in_own_group(const struct at_nbd *nbd)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/status", (int)nbd->process.pid);
+    g_autofree char *gid = g_strdup_printf("\nGid:\t%u\t", nbd->core->uid_base + AT_SLOT_NBD);
+    g_autofree char *status = NULL;
+    return g_file_get_contents(path, &status, NULL, NULL) && strstr(status, gid);
 }
 
 bool at_nbd_start(struct at_core *core, GError **error)
@@ -151,7 +162,7 @@ bool at_nbd_start(struct at_core *core, GError **error)
         return at_error_errno(error, errno, "give %s its owner", nbd->dir);
     /* One that is only slow is not replaced: guests are reading from it. */
     if (at_pidfile_read(nbd->pidfile, &nbd->process, NULL) && at_process_alive(&nbd->process) &&
-        connect_to(nbd->socket, 15000, NULL)) {
+        in_own_group(nbd) && connect_to(nbd->socket, 15000, NULL)) {
         watch_process(nbd);
         return true;
     }

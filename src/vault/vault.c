@@ -48,11 +48,12 @@ static bool is_empty_or_missing(const char *dir)
     return empty;
 }
 
+static const char *const dirs[] = {"packs", "roots", "index"};
+
 static bool create(struct at_vault *vault, GError **error)
 {
     if (!make_dir(vault->dir, vault->gid, error))
         return false;
-    static const char *const dirs[] = {"packs", "roots", "index"};
     for (unsigned i = 0; i < G_N_ELEMENTS(dirs); i++) {
         g_autofree char *path = at_vault_path(vault, dirs[i]);
         if (!make_dir(path, vault->gid, error))
@@ -61,6 +62,37 @@ static bool create(struct at_vault *vault, GError **error)
     g_autofree char *path = at_vault_path(vault, "format");
     g_autofree char *text = g_strdup_printf("atoll-vault %u\n", AT_VAULT_FORMAT);
     return at_atomic_write(path, text, strlen(text), 0640, error);
+}
+
+static bool own_files(const char *dir, gid_t gid, GError **error)
+{
+    DIR *d = opendir(dir);
+    bool ok = d != NULL || at_error_errno(error, errno, "read directory %s", dir);
+    for (struct dirent *e; ok && (e = readdir(d));) {
+        if (e->d_name[0] != '.' && e->d_type != DT_DIR &&
+            fchownat(dirfd(d), e->d_name, (uid_t)-1, gid, AT_SYMLINK_NOFOLLOW) != 0)
+            ok = at_error_errno(error, errno, "set group of %s/%s", dir, e->d_name);
+    }
+    if (d)
+        closedir(d);
+    return ok && make_dir(dir, gid, error);
+}
+
+/* A vault that was made for another group. Its own directory comes last: until then a crash means
+ * that it is done again. */
+static bool change_group(struct at_vault *vault, GError **error)
+{
+    struct stat st;
+    if (stat(vault->dir, &st) != 0)
+        return at_error_errno(error, errno, "look at %s", vault->dir);
+    if (vault->gid == (gid_t)-1 || st.st_gid == vault->gid)
+        return true;
+    for (unsigned i = 0; i < G_N_ELEMENTS(dirs); i++) {
+        g_autofree char *path = at_vault_path(vault, dirs[i]);
+        if (!own_files(path, vault->gid, error))
+            return false;
+    }
+    return own_files(vault->dir, vault->gid, error);
 }
 
 static bool check_format(struct at_vault *vault, GError **error)
@@ -155,7 +187,8 @@ struct at_vault *at_vault_open(const char *dir, unsigned flags, gid_t gid, GErro
     vault->sessions = g_ptr_array_new();
     bool make = vault->writer && (flags & AT_VAULT_CREATE) && is_empty_or_missing(dir);
     if ((make && !create(vault, error)) || !check_format(vault, error) ||
-        (vault->writer && !take_lock(vault, error)) || !open_parts(vault, error)) {
+        (vault->writer && (!take_lock(vault, error) || !change_group(vault, error))) ||
+        !open_parts(vault, error)) {
         at_vault_close(vault);
         return NULL;
     }

@@ -18,9 +18,9 @@ enum at_vault_flags {
     AT_VAULT_CREATE = 1 << 1, /* with WRITE: make it when the directory is missing or empty */
 };
 
-/* Opens the vault in @dir. @gid (or (gid_t)-1): group that may read its files.
- * A writer cuts torn pack tails back and rebuilds a missing index before it returns; on a full disk
- * it also cuts off what was put but never committed.
+/* Opens the vault in @dir. A writer cuts torn pack tails back and rebuilds a missing index before
+ * it returns; on a full disk it also cuts off what was put but never committed.
+ * @gid  or (gid_t)-1: group that may read its files; a writer gives a vault of another group to it
  * Errors: NOT_FOUND, CONFLICT (another writer), INVALID (newer format), CORRUPT, IO. */
 struct at_vault *at_vault_open(const char *dir, unsigned flags, gid_t gid, GError **error);
 void at_vault_close(struct at_vault *vault);

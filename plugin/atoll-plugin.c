@@ -4,6 +4,7 @@
 #define NBDKIT_API_VERSION 2
 #include <errno.h>
 #include <glib.h>
+#include <malloc.h>
 #include <nbdkit-plugin.h>
 #include <string.h>
 
@@ -34,8 +35,21 @@ static void tell(const GError *error)
         nbdkit_error("%s", error->message);
 }
 
+/* Buffers of chunks come and go in many threads. By default each thread has a heap that grows by a
+ * system call per buffer, under the lock that page faults of all threads want. */
+static void keep_one_heap(void)
+{
+#ifdef __GLIBC__
+    mallopt(M_ARENA_MAX, 1);
+    mallopt(M_TOP_PAD, 4 << 20);
+    mallopt(M_MMAP_THRESHOLD, 1 << 20);
+    mallopt(M_TRIM_THRESHOLD, 256 << 20);
+#endif
+}
+
 static void plugin_load(void)
 {
+    keep_one_heap();
     told = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
 }
 

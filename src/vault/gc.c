@@ -37,6 +37,7 @@ struct gc {
     void *user;
     GCancellable *cancellable;
     struct at_gc_report report;
+    uint64_t moved; /* bytes that compacting has appended */
 };
 
 static bool behind(const struct at_position *floor, const struct at_place *place)
@@ -365,7 +366,7 @@ static bool compact(struct gc *gc, const struct pack_use *use, bool *ret_empty, 
     if (!at_pack_scan(fd, AT_PACK_HEADER, use->size, move_record, &moving, &end, NULL, error) ||
         !at_store_flush(vault->store, failures, error))
         return false;
-    gc->report.bytes_freed -= moving.moved;
+    gc->moved += moving.moved;
     *ret_empty = moving.moved == use->live;
     return true;
 }
@@ -447,6 +448,8 @@ bool at_vault_gc(struct at_vault *vault, at_progress_func progress, void *user,
     if (!ok || !at_vault_stats(vault, &stats, error))
         return false;
     gc.report.stored_bytes = stats.stored_bytes;
+    /* A pack that damage keeps from being removed can cost more than the others have given. */
+    gc.report.bytes_freed -= MIN(gc.moved, gc.report.bytes_freed);
     if (ret_report)
         *ret_report = gc.report;
     return true;

@@ -353,14 +353,16 @@ static bool move_record(const struct at_record *record, uint64_t offset, const u
 }
 
 /* Copies what is live to the end of the store.  *ret_empty: nothing refers to the pack any more;
- * not so when some of its records are damaged. */
+ * not so when some of its records are damaged, or the disk cannot give them. */
 static bool compact(struct gc *gc, const struct pack_use *use, bool *ret_empty, GError **error)
 {
     struct at_vault *vault = gc->vault;
     g_autofree char *path = at_packs_path(vault->packs, use->id);
     at_autofd fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return at_error_errno(error, errno, "open %s", path);
+    if (fd < 0) {
+        *ret_empty = false;
+        return errno == EIO || at_error_errno(error, errno, "open %s", path);
+    }
     struct moving moving = {gc, use->id, 0};
     uint64_t end, failures = at_store_failures(vault->store);
     if (!at_pack_scan(fd, AT_PACK_HEADER, use->size, move_record, &moving, &end, NULL, error) ||

@@ -15,6 +15,7 @@
 #include "base/fault.h"
 
 #define OPEN_MAX 128u
+#define PAGE 4096u
 
 struct open_pack {
     int refs;
@@ -228,6 +229,34 @@ bool at_pack_open(struct at_packs *packs, uint32_t id, bool writable, int *ret_f
     return true;
 }
 
+/* As at_pread_full(), but what the disk cannot give is zeros, which are no record; *bad_end is
+ * raised to where the last such page ends. */
+static bool read_around(int fd, uint8_t *buf, size_t len, uint64_t offset, bool *ret_short,
+                        uint64_t *bad_end, GError **error)
+{
+    g_autoptr(GError) local = NULL;
+    if (at_pread_full(fd, buf, len, offset, ret_short, &local))
+        return true;
+    for (size_t at = 0, n; at < len && local->code == AT_ERROR_IO; at += n) {
+        n = MIN(len - at, PAGE - (size_t)((offset + at) % PAGE));
+        g_autoptr(GError) page = NULL;
+        if (at_pread_full(fd, buf + at, n, offset + at, ret_short, &page)) {
+            if (*ret_short)
+                return true;
+        } else if (page->code == AT_ERROR_IO) {
+            memset(buf + at, 0, n);
+            *bad_end = MAX(*bad_end, offset + at + n);
+        } else {
+            g_propagate_error(error, g_steal_pointer(&page));
+            return false;
+        }
+    }
+    if (local->code == AT_ERROR_IO)
+        return true;
+    g_propagate_error(error, g_steal_pointer(&local));
+    return false;
+}
+
 bool at_pack_scan(int fd, uint64_t from, uint64_t to, at_pack_func func, void *user,
                   uint64_t *ret_end, uint64_t *ret_damaged, GError **error)
 {
@@ -235,7 +264,7 @@ bool at_pack_scan(int fd, uint64_t from, uint64_t to, at_pack_func func, void *u
     size_t cap = 4u << 20, have = 0;
     g_autofree uint8_t *buf = g_malloc(cap);
     uint64_t base = from; /* file offset of buf[0] */
-    uint64_t at = from, end = from, skipped = 0, damaged = 0;
+    uint64_t at = from, end = from, bad_end = 0, skipped = 0, damaged = 0;
     while (at + AT_RECORD_HEADER <= to) {
         size_t need = AT_RECORD_HEADER;
         struct at_record r;
@@ -252,8 +281,8 @@ bool at_pack_scan(int fd, uint64_t from, uint64_t to, at_pack_func func, void *u
                 }
                 size_t want = (size_t)MIN((uint64_t)cap, to - base);
                 bool is_short;
-                if (want > keep &&
-                    !at_pread_full(fd, buf + keep, want - keep, base + keep, &is_short, error))
+                if (want > keep && !read_around(fd, buf + keep, want - keep, base + keep, &is_short,
+                                                &bad_end, error))
                     return false;
                 if (want > keep && is_short)
                     return at_error(error, AT_ERROR_IO, "the pack shrank while it was read");
@@ -280,7 +309,7 @@ bool at_pack_scan(int fd, uint64_t from, uint64_t to, at_pack_func func, void *u
         at += at_record_size(r.stored);
         end = at;
     }
-    *ret_end = end;
+    *ret_end = bad_end > end ? to : end;
     if (ret_damaged)
         *ret_damaged = damaged;
     return true;

@@ -36,7 +36,8 @@ static GArray *look_at_packs(struct at_vault *vault, GError **error)
         g_autoptr(GError) local = NULL;
         at_autofd fd = -1;
         f.headed = at_pack_open(vault->packs, f.id, false, &fd, &f.header, &f.size, &local);
-        if (!f.headed && local->code != AT_ERROR_CORRUPT) {
+        /* One whose header the disk cannot give may still have readable records. */
+        if (!f.headed && local->code != AT_ERROR_CORRUPT && local->code != AT_ERROR_IO) {
             g_propagate_error(error, g_steal_pointer(&local));
             return NULL;
         }

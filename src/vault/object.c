@@ -30,10 +30,10 @@ static bool corrupt(const struct at_digest *digest, uint8_t kind, const char *wh
     return at_error(error, AT_ERROR_CORRUPT, "%s %s %s", at_kind_name(kind), hex, why);
 }
 
-/* Payload of a record that was read whole: NULL when it is not the object it says. */
-static struct at_buf *prove(const struct at_digest *digest, const struct at_record *record,
-                            const uint8_t *payload, GError **error)
+struct at_buf *at_object_prove(const struct at_record *record, const uint8_t *payload,
+                               GError **error)
 {
+    const struct at_digest *digest = &record->digest;
     g_autoptr(at_buf_auto) buf = at_buf_new(record->plain);
     struct at_digest actual;
     g_autoptr(GError) local = NULL;
@@ -130,7 +130,7 @@ struct at_buf *at_object_read(struct at_vault *vault, const struct at_digest *di
             corrupt(digest, kind, "is of another kind", &proof);
             continue;
         }
-        struct at_buf *buf = prove(digest, &record, raw + AT_RECORD_HEADER, &proof);
+        struct at_buf *buf = at_object_prove(&record, raw + AT_RECORD_HEADER, &proof);
         if (buf)
             return buf;
     }

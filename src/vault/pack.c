@@ -13,6 +13,7 @@
 #include "base/cleanup.h"
 #include "base/error.h"
 #include "base/fault.h"
+#include "vault/vault-internal.h"
 
 #define OPEN_MAX 128u
 #define PAGE 4096u
@@ -257,6 +258,12 @@ static bool read_around(int fd, uint8_t *buf, size_t len, uint64_t offset, bool 
     return false;
 }
 
+static bool proves(const struct at_record *record, const uint8_t *payload)
+{
+    g_autoptr(at_buf_auto) buf = at_object_prove(record, payload, NULL);
+    return buf != NULL;
+}
+
 bool at_pack_scan(int fd, uint64_t from, uint64_t to, at_pack_func func, void *user,
                   uint64_t *ret_end, uint64_t *ret_damaged, GError **error)
 {
@@ -265,6 +272,7 @@ bool at_pack_scan(int fd, uint64_t from, uint64_t to, at_pack_func func, void *u
     g_autofree uint8_t *buf = g_malloc(cap);
     uint64_t base = from; /* file offset of buf[0] */
     uint64_t at = from, end = from, bad_end = 0, skipped = 0, damaged = 0;
+    bool stepped = false; /* over anything: we may be inside of what a guest has written */
     while (at + AT_RECORD_HEADER <= to) {
         size_t need = AT_RECORD_HEADER;
         struct at_record r;
@@ -297,9 +305,10 @@ bool at_pack_scan(int fd, uint64_t from, uint64_t to, at_pack_func func, void *u
         }
         const uint8_t *payload = buf + (at - base) + AT_RECORD_HEADER;
         if (!header_ok || at + at_record_size(r.stored) > to ||
-            at_check(payload, r.stored) != r.check) {
+            at_check(payload, r.stored) != r.check || (stepped && !proves(&r, payload))) {
             at += AT_RECORD_ALIGN;
             skipped += AT_RECORD_ALIGN;
+            stepped = true;
             continue;
         }
         if (func && !func(&r, at, payload, user, error))

@@ -63,6 +63,9 @@ void at_session_hit(struct at_vault_session *session, const struct at_digest *di
 /* Paths and modes (umask-proof, group from the directory). */
 char *at_vault_path(const struct at_vault *vault, const char *name);
 
+/* Plain bytes of a record that was read whole; CORRUPT when they do not hash to its name. */
+struct at_buf *at_object_prove(const struct at_record *record, const uint8_t *payload,
+                               GError **error);
 /* Verified bytes of an object of @kind, from disk.  NOT_FOUND, CORRUPT, IO. */
 struct at_buf *at_object_read(struct at_vault *vault, const struct at_digest *digest, uint8_t kind,
                               GError **error);

@@ -133,6 +133,43 @@ static void gc_around(void)
     g_assert_cmpuint(left, >, 0);
 }
 
+/* A guest writes what looks like the record of a chunk that is not what it says. When the header in
+ * front is damaged, recovery comes upon it. */
+static void forged(void)
+{
+    struct fixture f;
+    fixture_open(&f);
+    GRand *r = g_rand_new_with_seed(3);
+    g_autofree uint8_t *disk = g_malloc(SIZE);
+    for (size_t i = 0; i < SIZE; i++)
+        disk[i] = (uint8_t)g_rand_int(r);
+    struct at_record record = {.kind = AT_KIND_CHUNK, .plain = AT_BLOCK, .stored = AT_BLOCK};
+    memset(record.digest.bytes, 0xab, AT_DIGEST_LEN);
+    record.check = at_check(disk + 512 + AT_RECORD_HEADER, AT_BLOCK);
+    at_record_encode(&record, disk + 512);
+    struct at_digest root, again;
+    ingest(&f, disk, SIZE, &root, NULL);
+    g_autofree char *pack = in_vault(&f, "packs/00000001.pack");
+    g_autofree char *bytes = NULL;
+    gsize len;
+    g_assert_true(g_file_get_contents(pack, &bytes, &len, NULL));
+    char *found = memmem(bytes, len, disk + 512, AT_RECORD_HEADER);
+    g_assert_nonnull(found);
+    lose_index(&f);
+    at_autofd fd = open(pack, O_WRONLY | O_CLOEXEC);
+    g_assert_cmpint(pwrite(fd, "?", 1, found - bytes - 512 - (gssize)AT_RECORD_HEADER), ==, 1);
+    fixture_reopen(&f);
+    struct at_place place;
+    bool there = true;
+    g_assert_true(at_object_place(f.vault, &record.digest, &place, &there, NULL));
+    g_assert_false(there);
+    ingest(&f, disk, SIZE, &again, NULL);
+    check_disk(f.vault, &root, disk, SIZE);
+    g_assert_cmpuint(problems(&f), ==, 0);
+    g_rand_free(r);
+    fixture_close(&f);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -140,5 +177,6 @@ int main(int argc, char **argv)
                     rebuild_around);
     g_test_add_func("/vault/gc/a-sector-that-cannot-be-read-keeps-its-pack-and-nothing-else",
                     gc_around);
+    g_test_add_func("/vault/recovery/a-record-that-a-guest-has-forged-is-none", forged);
     return g_test_run();
 }

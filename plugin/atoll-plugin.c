@@ -4,17 +4,19 @@
 #define NBDKIT_API_VERSION 2
 #include <errno.h>
 #include <glib.h>
+#include <malloc.h>
 #include <nbdkit-plugin.h>
 #include <string.h>
 
 #include "base/error.h"
 #include "vault/format.h"
-#include "vault/tree.h"
+#include "vault/maintenance.h"
 
 #define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
 #define DEFAULT_CACHE (INT64_C(256) << 20)
 
 static char *vault_dir;
+static char *damage_path; /* or NULL */
 static int64_t cache_bytes = DEFAULT_CACHE;
 static struct at_vault *vault;
 
@@ -33,8 +35,21 @@ static void tell(const GError *error)
         nbdkit_error("%s", error->message);
 }
 
+/* Buffers of chunks come and go in many threads. By default each thread has a heap that grows by a
+ * system call per buffer, under the lock that page faults of all threads want. */
+static void keep_one_heap(void)
+{
+#ifdef __GLIBC__
+    mallopt(M_ARENA_MAX, 1);
+    mallopt(M_TOP_PAD, 4 << 20);
+    mallopt(M_MMAP_THRESHOLD, 1 << 20);
+    mallopt(M_TRIM_THRESHOLD, 256 << 20);
+#endif
+}
+
 static void plugin_load(void)
 {
+    keep_one_heap();
     told = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
 }
 
@@ -43,6 +58,7 @@ static void plugin_unload(void)
     at_vault_close(vault);
     g_hash_table_unref(told);
     g_free(vault_dir);
+    g_free(damage_path);
 }
 
 static int plugin_config(const char *key, const char *value)
@@ -56,11 +72,20 @@ static int plugin_config(const char *key, const char *value)
         free(path);
         return 0;
     }
+    if (strcmp(key, "damage") == 0) {
+        char *path = nbdkit_absolute_path(value);
+        if (!path)
+            return -1;
+        g_free(damage_path);
+        damage_path = g_strdup(path);
+        free(path);
+        return 0;
+    }
     if (strcmp(key, "cache") == 0) {
         cache_bytes = nbdkit_parse_size(value);
         return cache_bytes < 0 ? -1 : 0;
     }
-    nbdkit_error("unknown parameter '%s'; there are vault=DIR and cache=SIZE", key);
+    nbdkit_error("unknown parameter '%s'; there are vault=DIR, cache=SIZE and damage=FILE", key);
     return -1;
 }
 
@@ -73,6 +98,11 @@ static int plugin_config_complete(void)
     return 0;
 }
 
+static void note_damage(const struct at_digest *digest, void *user)
+{
+    at_damage_report(damage_path, digest);
+}
+
 /* After nbdkit has forked: the index must not be open across a fork. */
 static int plugin_after_fork(void)
 {
@@ -83,6 +113,8 @@ static int plugin_after_fork(void)
         return -1;
     }
     at_vault_set_cache(vault, (size_t)cache_bytes);
+    if (damage_path)
+        at_vault_on_damage(vault, note_damage, NULL);
     return 0;
 }
 
@@ -183,7 +215,8 @@ static struct nbdkit_plugin plugin = {
     .config = plugin_config,
     .config_complete = plugin_config_complete,
     .config_help = "vault=DIR     (required) directory of the vault\n"
-                   "cache=SIZE    memory for decompressed chunks (default 256M)",
+                   "cache=SIZE    memory for decompressed chunks (default 256M)\n"
+                   "damage=FILE   names of damaged objects are added here, for atolld",
     .magic_config_key = "vault",
     .after_fork = plugin_after_fork,
     .list_exports = plugin_list_exports,

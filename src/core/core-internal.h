@@ -43,6 +43,7 @@ struct at_core {
     bool closing;
 };
 
+/* The image server's slot is its uid and its gid: the vault is of that group, guests are not. */
 enum { AT_SLOT_NBD = 1, AT_SLOT_FIRST = 16, AT_SLOT_LAST = 65000 };
 
 /* "STATE/m/<id>" and the like; newly allocated. */

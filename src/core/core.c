@@ -237,8 +237,8 @@ struct at_core *at_core_open(const struct at_core_config *config, GError **error
     if (!(version = at_qemu_version(error)) || !make_dirs(core, error) ||
         !lock_state(core, error) || !(core->catalog = at_catalog_open_sqlite(catalog, error)) ||
         !load_site(core, error) ||
-        !(core->vault =
-              at_vault_open(vault, AT_VAULT_WRITE | AT_VAULT_CREATE, core->uid_base, error)) ||
+        !(core->vault = at_vault_open(vault, AT_VAULT_WRITE | AT_VAULT_CREATE,
+                                      core->uid_base + AT_SLOT_NBD, error)) ||
         !choose_accel(core, config->accel, error) || !at_nbd_start(core, error))
         goto fail;
     at_node_open(core);

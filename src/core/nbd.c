@@ -121,15 +121,16 @@ static bool launch(struct at_nbd *nbd, GError **error)
     g_autofree char *program = at_find_program("nbdkit", "nbdkit", error);
     g_autofree char *fresh = g_strconcat(nbd->socket, ".new", NULL);
     g_autofree char *vault = g_strconcat("vault=", core->state_dir, "/vault", NULL);
+    g_autofree char *damage = g_strconcat("damage=", nbd->dir, "/damage", NULL);
     g_autofree char *log = g_build_filename(nbd->dir, "nbdkit.log", NULL);
     if (!program || !at_fault_point("nbd.start", error))
         return false;
     unlink(fresh);
-    const char *argv[] = {program,  "--foreground", "--readonly",      "--threads", "16",
-                          "--unix", fresh,          core->plugin_path, vault,       NULL};
+    const char *argv[] = {program, "--foreground",    "--readonly", "--threads", "16", "--unix",
+                          fresh,   core->plugin_path, vault,        damage,      NULL};
     struct at_spawn spawn = {.argv = argv,
                              .uid = core->uid_base + AT_SLOT_NBD,
-                             .gid = core->uid_base,
+                             .gid = core->uid_base + AT_SLOT_NBD,
                              .log_path = log,
                              .orphan = true}; /* or it would die with us, and guests would wait */
     if (!at_spawn(&spawn, &nbd->process, error))
@@ -147,7 +148,8 @@ static bool launch(struct at_nbd *nbd, GError **error)
         }
         g_usleep(5000);
     }
-    if (chmod(fresh, 0660) != 0) {
+    /* Guests are in the site's group, which may connect to it and nothing more. */
+    if (lchown(fresh, (uid_t)-1, core->uid_base) != 0 || chmod(fresh, 0660) != 0) {
         at_error_errno(error, errno, "open %s to its group", fresh);
         goto stop;
     }
@@ -165,6 +167,15 @@ stop:
     return false;
 }
 
+/* One that an earlier Atoll has started is in the site's group, which the vault is not any more. */
+static bool in_own_group(const struct at_nbd *nbd)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/status", (int)nbd->process.pid);
+    g_autofree char *gid = g_strdup_printf("\nGid:\t%u\t", nbd->core->uid_base + AT_SLOT_NBD);
+    g_autofree char *status = NULL;
+    return g_file_get_contents(path, &status, NULL, NULL) && strstr(status, gid);
+}
+
 bool at_nbd_start(struct at_core *core, GError **error)
 {
     struct at_nbd *nbd = g_new0(struct at_nbd, 1);
@@ -180,7 +191,7 @@ bool at_nbd_start(struct at_core *core, GError **error)
         return at_error_errno(error, errno, "give %s its owner", nbd->dir);
     /* One that is only slow is not replaced: guests are reading from it. */
     if (at_pidfile_read(nbd->pidfile, &nbd->process, NULL) && at_process_alive(&nbd->process) &&
-        connect_to(nbd->socket, 15000, NULL)) {
+        in_own_group(nbd) && connect_to(nbd->socket, 15000, NULL)) {
         watch_process(nbd);
         return true;
     }

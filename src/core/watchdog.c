@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The slow round: every 15 s, in a thread of its own, each VDC's network is compared with what it
- * should be (a dead dnsmasq is started again by a vdc-start job) and console logs are kept small.
- */
+ * should be (a dead dnsmasq is started again by a vdc-start job), console logs are kept small, and
+ * damage that the image server has met is noted in the vault. */
 #include "base/clock.h"
 #include "base/error.h"
 #include "core/backoff.h"
@@ -9,6 +9,7 @@
 #include "core/supervisor.h"
 #include "core/vdc.h"
 #include "qemu/console-log.h"
+#include "vault/maintenance.h"
 
 enum {
     PERIOD_S = 15,
@@ -117,9 +118,23 @@ static void look_at(struct at_watchdog *w, const at_vdc *vdc)
         g_hash_table_remove(w->broken, vdc->name);
 }
 
+static void take_damage(struct at_core *core)
+{
+    g_autoptr(GError) error = NULL;
+    g_autofree char *path = g_build_filename(core->state_dir, "nbd", "damage", NULL);
+    unsigned found = 0;
+    if (!at_vault_take_damage(core->vault, path, &found, &error))
+        at_core_log("damage found by the image server: %s", error->message);
+    else if (found)
+        at_core_log("%u objects that machines have read are damaged; `atoll vault verify` names "
+                    "the disks and snapshots they hit",
+                    found);
+}
+
 static void *walk(void *user)
 {
     struct at_watchdog *w = user;
+    take_damage(w->core);
     g_autoptr(GPtrArray) vdcs = at_vdc_load_all(w->core->catalog, NULL);
     for (unsigned i = 0; vdcs && i < vdcs->len && !w->core->closing; i++)
         look_at(w, vdcs->pdata[i]);

@@ -37,6 +37,7 @@ struct gc {
     void *user;
     GCancellable *cancellable;
     struct at_gc_report report;
+    uint64_t moved; /* bytes that compacting has appended */
 };
 
 static bool behind(const struct at_position *floor, const struct at_place *place)
@@ -75,7 +76,7 @@ bool at_gc_keeps(struct at_vault *vault, const struct at_digest *digest)
     g_mutex_unlock(&vault->sessions_lock);
     struct at_place place;
     bool found;
-    return keeps || (at_index_lookup(vault->index, digest, &place, &found, NULL) && found &&
+    return keeps || (at_object_place(vault, digest, &place, &found, NULL) && found &&
                      behind(&floor, &place));
 }
 
@@ -179,9 +180,8 @@ static bool delete_rows(struct gc *gc, GArray *dead, GError **error)
     return ok;
 }
 
-/* Manifests, disks and nodes go before chunks, so that at no time one is left whose parts are
- * gone. */
-static bool sweep(struct gc *gc, bool chunks, GError **error)
+/* Frees what is garbage of one kind. */
+static bool sweep(struct gc *gc, uint8_t kind, GError **error)
 {
     struct at_digest after;
     bool more = true;
@@ -197,14 +197,25 @@ static bool sweep(struct gc *gc, bool chunks, GError **error)
         more = rows->len == SWEEP_ROWS;
         for (unsigned i = 0; i < rows->len; i++) {
             struct at_index_row *row = &g_array_index(rows, struct at_index_row, i);
-            if ((row->place.kind == AT_KIND_CHUNK) == chunks &&
-                !behind(&gc->run.floor, &row->place) &&
+            if (row->place.kind == kind && !behind(&gc->run.floor, &row->place) &&
                 !at_digest_set_has(gc->run.marked, &row->digest))
                 g_array_append_val(dead, *row);
         }
         if (rows->len)
             after = g_array_index(rows, struct at_index_row, rows->len - 1).digest;
         if (!delete_rows(gc, dead, error))
+            return false;
+    }
+    return true;
+}
+
+/* What names others goes before what it names, so that at no time, also not after a kill, something
+ * is left whose parts are gone. */
+static bool sweep_all(struct gc *gc, GError **error)
+{
+    static const uint8_t order[] = {AT_KIND_BLOB, AT_KIND_DISK, AT_KIND_NODE, AT_KIND_CHUNK};
+    for (unsigned i = 0; i < G_N_ELEMENTS(order); i++) {
+        if (!sweep(gc, order[i], error))
             return false;
     }
     return true;
@@ -342,20 +353,22 @@ static bool move_record(const struct at_record *record, uint64_t offset, const u
 }
 
 /* Copies what is live to the end of the store.  *ret_empty: nothing refers to the pack any more;
- * not so when some of its records are damaged. */
+ * not so when some of its records are damaged, or the disk cannot give them. */
 static bool compact(struct gc *gc, const struct pack_use *use, bool *ret_empty, GError **error)
 {
     struct at_vault *vault = gc->vault;
     g_autofree char *path = at_packs_path(vault->packs, use->id);
     at_autofd fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return at_error_errno(error, errno, "open %s", path);
+    if (fd < 0) {
+        *ret_empty = false;
+        return errno == EIO || at_error_errno(error, errno, "open %s", path);
+    }
     struct moving moving = {gc, use->id, 0};
     uint64_t end, failures = at_store_failures(vault->store);
     if (!at_pack_scan(fd, AT_PACK_HEADER, use->size, move_record, &moving, &end, NULL, error) ||
         !at_store_flush(vault->store, failures, error))
         return false;
-    gc->report.bytes_freed -= moving.moved;
+    gc->moved += moving.moved;
     *ret_empty = moving.moved == use->live;
     return true;
 }
@@ -428,8 +441,7 @@ bool at_vault_gc(struct at_vault *vault, at_progress_func progress, void *user,
     bool ok = at_store_flush(vault->store, at_store_failures(vault->store), error);
     if (ok) {
         begin(&gc);
-        ok = mark_all(&gc, error) && sweep(&gc, false, error) && sweep(&gc, true, error) &&
-             compact_all(&gc, error);
+        ok = mark_all(&gc, error) && sweep_all(&gc, error) && compact_all(&gc, error);
         end(&gc);
     }
     at_vault_reserve(vault, true);
@@ -438,6 +450,8 @@ bool at_vault_gc(struct at_vault *vault, at_progress_func progress, void *user,
     if (!ok || !at_vault_stats(vault, &stats, error))
         return false;
     gc.report.stored_bytes = stats.stored_bytes;
+    /* A pack that damage keeps from being removed can cost more than the others have given. */
+    gc.report.bytes_freed -= MIN(gc.moved, gc.report.bytes_freed);
     if (ret_report)
         *ret_report = gc.report;
     return true;

@@ -26,6 +26,15 @@ bool at_vault_verify_root(struct at_vault *vault, enum at_root_kind kind,
                           GCancellable *cancellable, struct at_verify_report **ret_report,
                           GError **error);
 
+/* ---- Damage that readers in other processes find, handed over in a small file ---- */
+/* Reader: adds @digest to the file, once, as long as there is room. Never fails loudly. */
+void at_damage_report(const char *path, const struct at_digest *digest);
+/* Writer: empties the file, reads each object that it names, and notes those that are damaged, so
+ * that the next put of the same content stores it anew. Whoever writes the file is not trusted.
+ * *ret_found: objects that were not known to be damaged. A missing file is success. */
+bool at_vault_take_damage(struct at_vault *vault, const char *path, unsigned *ret_found,
+                          GError **error);
+
 struct at_gc_report {
     uint64_t chunks_freed, bytes_freed; /* bytes of pack files given back */
     uint64_t stored_bytes;              /* after */

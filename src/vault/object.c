@@ -30,15 +30,18 @@ static bool corrupt(const struct at_digest *digest, uint8_t kind, const char *wh
     return at_error(error, AT_ERROR_CORRUPT, "%s %s %s", at_kind_name(kind), hex, why);
 }
 
-/* Payload of a record that was read whole: NULL when it is not the object it says. */
-static struct at_buf *prove(const struct at_digest *digest, const struct at_record *record,
-                            const uint8_t *payload, GError **error)
+struct at_buf *at_object_prove(const struct at_record *record, const uint8_t *payload,
+                               GError **error)
 {
+    const struct at_digest *digest = &record->digest;
     g_autoptr(at_buf_auto) buf = at_buf_new(record->plain);
     struct at_digest actual;
     g_autoptr(GError) local = NULL;
     if (record->key_id != 0) {
-        corrupt(digest, record->kind, "is encrypted, which this Atoll cannot read", error);
+        char hex[AT_DIGEST_HEX + 1];
+        at_digest_to_hex(digest, hex);
+        at_error(error, AT_ERROR_INVALID, "%s %s is encrypted, which this Atoll cannot read",
+                 at_kind_name(record->kind), hex);
         return NULL;
     }
     if (!at_codec_unpack(record->codec, payload, record->stored, buf->data, record->plain,
@@ -88,10 +91,11 @@ struct at_buf *at_object_read(struct at_vault *vault, const struct at_digest *di
             return NULL;
         }
         if (same) {
-            if (proof)
-                g_propagate_error(error, g_steal_pointer(&proof));
-            else
-                corrupt(digest, kind, "is damaged or missing in its pack", error);
+            if (!proof)
+                corrupt(digest, kind, "is damaged or missing in its pack", &proof);
+            if (proof->code == AT_ERROR_CORRUPT)
+                at_vault_found_damage(vault, digest);
+            g_propagate_error(error, g_steal_pointer(&proof));
             return NULL;
         }
         if (place.kind != kind) {
@@ -111,6 +115,9 @@ struct at_buf *at_object_read(struct at_vault *vault, const struct at_digest *di
         struct at_record record;
         switch (at_packs_read(vault->packs, place.pack, place.offset, digest, place.stored, raw,
                               &record, error)) {
+        case AT_PACK_READ_BAD:
+            at_vault_found_damage(vault, digest);
+            return NULL;
         case AT_PACK_READ_ERROR:
             return NULL;
         case AT_PACK_READ_MOVED:
@@ -123,7 +130,7 @@ struct at_buf *at_object_read(struct at_vault *vault, const struct at_digest *di
             corrupt(digest, kind, "is of another kind", &proof);
             continue;
         }
-        struct at_buf *buf = prove(digest, &record, raw + AT_RECORD_HEADER, &proof);
+        struct at_buf *buf = at_object_prove(&record, raw + AT_RECORD_HEADER, &proof);
         if (buf)
             return buf;
     }

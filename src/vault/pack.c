@@ -13,8 +13,10 @@
 #include "base/cleanup.h"
 #include "base/error.h"
 #include "base/fault.h"
+#include "vault/vault-internal.h"
 
 #define OPEN_MAX 128u
+#define PAGE 4096u
 
 struct open_pack {
     int refs;
@@ -156,12 +158,15 @@ enum at_pack_read at_packs_read(struct at_packs *packs, uint32_t id, uint64_t of
         return AT_PACK_READ_ERROR;
     }
     bool is_short;
+    g_autoptr(GError) local = NULL;
     bool ok =
-        at_pread_full(p->fd, buf, AT_RECORD_HEADER + (size_t)stored, offset, &is_short, error);
+        at_pread_full(p->fd, buf, AT_RECORD_HEADER + (size_t)stored, offset, &is_short, &local);
     open_pack_unref(p);
     if (!ok) {
-        g_prefix_error(error, "pack %08x at %" G_GUINT64_FORMAT ": ", id, offset);
-        return AT_PACK_READ_ERROR;
+        bool bad = local->code == AT_ERROR_IO;
+        g_propagate_prefixed_error(error, g_steal_pointer(&local),
+                                   "pack %08x at %" G_GUINT64_FORMAT ": ", id, offset);
+        return bad ? AT_PACK_READ_BAD : AT_PACK_READ_ERROR;
     }
     if (!is_short && at_record_decode(buf, ret_record) &&
         at_digest_equal(&ret_record->digest, digest) && ret_record->stored == stored)
@@ -225,6 +230,40 @@ bool at_pack_open(struct at_packs *packs, uint32_t id, bool writable, int *ret_f
     return true;
 }
 
+/* As at_pread_full(), but what the disk cannot give is zeros, which are no record; *bad_end is
+ * raised to where the last such page ends. */
+static bool read_around(int fd, uint8_t *buf, size_t len, uint64_t offset, bool *ret_short,
+                        uint64_t *bad_end, GError **error)
+{
+    g_autoptr(GError) local = NULL;
+    if (at_pread_full(fd, buf, len, offset, ret_short, &local))
+        return true;
+    for (size_t at = 0, n; at < len && local->code == AT_ERROR_IO; at += n) {
+        n = MIN(len - at, PAGE - (size_t)((offset + at) % PAGE));
+        g_autoptr(GError) page = NULL;
+        if (at_pread_full(fd, buf + at, n, offset + at, ret_short, &page)) {
+            if (*ret_short)
+                return true;
+        } else if (page->code == AT_ERROR_IO) {
+            memset(buf + at, 0, n);
+            *bad_end = MAX(*bad_end, offset + at + n);
+        } else {
+            g_propagate_error(error, g_steal_pointer(&page));
+            return false;
+        }
+    }
+    if (local->code == AT_ERROR_IO)
+        return true;
+    g_propagate_error(error, g_steal_pointer(&local));
+    return false;
+}
+
+static bool proves(const struct at_record *record, const uint8_t *payload)
+{
+    g_autoptr(at_buf_auto) buf = at_object_prove(record, payload, NULL);
+    return buf != NULL;
+}
+
 bool at_pack_scan(int fd, uint64_t from, uint64_t to, at_pack_func func, void *user,
                   uint64_t *ret_end, uint64_t *ret_damaged, GError **error)
 {
@@ -232,7 +271,8 @@ bool at_pack_scan(int fd, uint64_t from, uint64_t to, at_pack_func func, void *u
     size_t cap = 4u << 20, have = 0;
     g_autofree uint8_t *buf = g_malloc(cap);
     uint64_t base = from; /* file offset of buf[0] */
-    uint64_t at = from, end = from, skipped = 0, damaged = 0;
+    uint64_t at = from, end = from, bad_end = 0, skipped = 0, damaged = 0;
+    bool stepped = false; /* over anything: we may be inside of what a guest has written */
     while (at + AT_RECORD_HEADER <= to) {
         size_t need = AT_RECORD_HEADER;
         struct at_record r;
@@ -249,8 +289,8 @@ bool at_pack_scan(int fd, uint64_t from, uint64_t to, at_pack_func func, void *u
                 }
                 size_t want = (size_t)MIN((uint64_t)cap, to - base);
                 bool is_short;
-                if (want > keep &&
-                    !at_pread_full(fd, buf + keep, want - keep, base + keep, &is_short, error))
+                if (want > keep && !read_around(fd, buf + keep, want - keep, base + keep, &is_short,
+                                                &bad_end, error))
                     return false;
                 if (want > keep && is_short)
                     return at_error(error, AT_ERROR_IO, "the pack shrank while it was read");
@@ -265,9 +305,10 @@ bool at_pack_scan(int fd, uint64_t from, uint64_t to, at_pack_func func, void *u
         }
         const uint8_t *payload = buf + (at - base) + AT_RECORD_HEADER;
         if (!header_ok || at + at_record_size(r.stored) > to ||
-            at_check(payload, r.stored) != r.check) {
+            at_check(payload, r.stored) != r.check || (stepped && !proves(&r, payload))) {
             at += AT_RECORD_ALIGN;
             skipped += AT_RECORD_ALIGN;
+            stepped = true;
             continue;
         }
         if (func && !func(&r, at, payload, user, error))
@@ -277,7 +318,7 @@ bool at_pack_scan(int fd, uint64_t from, uint64_t to, at_pack_func func, void *u
         at += at_record_size(r.stored);
         end = at;
     }
-    *ret_end = end;
+    *ret_end = bad_end > end ? to : end;
     if (ret_damaged)
         *ret_damaged = damaged;
     return true;

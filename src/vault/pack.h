@@ -17,6 +17,7 @@ void at_packs_forget(struct at_packs *packs, uint32_t id);
 enum at_pack_read {
     AT_PACK_READ_OK,
     AT_PACK_READ_MOVED, /* no such file, or no such record there: gc may have moved it */
+    AT_PACK_READ_BAD,   /* the disk cannot give these bytes (EIO); @error is set */
     AT_PACK_READ_ERROR, /* @error is set */
 };
 
@@ -35,8 +36,10 @@ bool at_pack_open(struct at_packs *packs, uint32_t id, bool writable, int *ret_f
                   struct at_pack_header *ret_header, uint64_t *ret_size, GError **error);
 
 /* Calls @func for every whole record from @from (at least AT_PACK_HEADER) to @to whose stored
- * bytes pass their check; damaged stretches are stepped over.  *ret_end is where the last whole
- * record ends, *ret_damaged the bytes stepped over before it. */
+ * bytes pass their check; damaged stretches, also what the disk cannot give (EIO), are stepped
+ * over, and what is found behind one must hash to its name: it may be what a guest has written.
+ * *ret_end is where the last whole record ends, or @to when the disk cannot give what is behind it;
+ * *ret_damaged the bytes stepped over before it. */
 typedef bool (*at_pack_func)(const struct at_record *record, uint64_t offset,
                              const uint8_t *payload, void *user, GError **error);
 bool at_pack_scan(int fd, uint64_t from, uint64_t to, at_pack_func func, void *user,

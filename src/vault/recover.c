@@ -36,7 +36,8 @@ static GArray *look_at_packs(struct at_vault *vault, GError **error)
         g_autoptr(GError) local = NULL;
         at_autofd fd = -1;
         f.headed = at_pack_open(vault->packs, f.id, false, &fd, &f.header, &f.size, &local);
-        if (!f.headed && local->code != AT_ERROR_CORRUPT) {
+        /* One whose header the disk cannot give may still have readable records. */
+        if (!f.headed && local->code != AT_ERROR_CORRUPT && local->code != AT_ERROR_IO) {
             g_propagate_error(error, g_steal_pointer(&local));
             return NULL;
         }
@@ -278,6 +279,42 @@ static bool reconcile(struct at_vault *vault, GArray *files, GError **error)
     return at_index_commit(txn, error);
 }
 
+static bool roots_are_indexed(struct at_vault *vault)
+{
+    g_autoptr(GPtrArray) roots = at_vault_root_list(vault, NULL, NULL);
+    struct at_place place;
+    bool found = roots != NULL;
+    for (unsigned i = 0; found && i < roots->len; i++) {
+        const struct at_root *root = g_ptr_array_index(roots, i);
+        found = at_index_lookup(vault->index, &root->digest, &place, &found, NULL) && found;
+    }
+    return found;
+}
+
+/* On a full disk the index cannot take in what it has missed.  That goes, then: a root is set only
+ * over what is indexed, so nothing needs it, unless the index is an old copy. */
+static bool cut_unindexed(struct at_vault *vault, GArray *files, GError **error)
+{
+    g_autoptr(GArray) metas = at_index_packs(vault->index, error);
+    if (!metas)
+        return false;
+    for (unsigned i = files->len; i-- > 0;) {
+        struct pack_file *f = &g_array_index(files, struct pack_file, i);
+        struct at_pack_meta *m = find_meta(metas, f->id);
+        g_autofree char *path = at_packs_path(vault->packs, f->id);
+        if (!m) {
+            if (!at_unlink_durable(path, error))
+                return false;
+            g_array_remove_index(files, i);
+        } else if (f->size > m->indexed) {
+            if (truncate(path, (off_t)m->indexed) != 0)
+                return at_error_errno(error, errno, "cut the tail of %s", path);
+            f->size = m->indexed;
+        }
+    }
+    return true;
+}
+
 static bool start_store(struct at_vault *vault, GArray *files, GError **error)
 {
     struct at_index_stats stats;
@@ -326,7 +363,16 @@ bool at_vault_recover(struct at_vault *vault, GError **error)
         if (!vault->index)
             return false;
     }
-    return reconcile(vault, files, error) && start_store(vault, files, error);
+    g_autoptr(GError) local = NULL;
+    if (!reconcile(vault, files, &local)) {
+        if (local->code != AT_ERROR_NO_SPACE || !roots_are_indexed(vault)) {
+            g_propagate_error(error, g_steal_pointer(&local));
+            return false;
+        }
+        if (!cut_unindexed(vault, files, error))
+            return false;
+    }
+    return start_store(vault, files, error);
 }
 
 bool at_vault_reindex(struct at_vault *vault, at_progress_func progress, void *user,
@@ -363,25 +409,4 @@ bool at_vault_reindex(struct at_vault *vault, at_progress_func progress, void *u
     at_store_release(vault->store);
     g_mutex_unlock(&vault->gc_lock);
     return ok;
-}
-
-bool at_vault_note_damage(struct at_vault *vault, const struct at_digest *digests, unsigned n,
-                          GError **error)
-{
-    if (n == 0)
-        return true;
-    struct at_index_txn *txn = at_index_begin(vault->index, error);
-    if (!txn)
-        return false;
-    for (unsigned i = 0; i < n; i++) {
-        if (!at_index_quarantine(txn, &digests[i], true, error)) {
-            at_index_abort(txn);
-            return false;
-        }
-    }
-    if (!at_index_commit(txn, error))
-        return false;
-    for (unsigned i = 0; i < n; i++)
-        at_store_distrust(vault->store, &digests[i]);
-    return true;
 }

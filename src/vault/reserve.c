@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Space that is kept back, so that gc can write its index pages on a full disk. */
+/* Space that is kept back, so that recovery and gc can write index pages on a full disk. */
 #include <errno.h>
 #include <fcntl.h>
 #include <unistd.h>

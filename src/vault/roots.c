@@ -10,6 +10,7 @@
 #include "base/fault.h"
 #include "vault/hash.h"
 #include "vault/vault-internal.h"
+#include "vault/walk.h"
 
 #define NAME_MAX_LEN 255u
 #define PLAIN_MAX 200u /* longer names are filed under their hash */
@@ -98,6 +99,37 @@ static struct at_root *read_root(const char *path, GError **error)
     return root;
 }
 
+/* Whether an object is in the index, of that kind, and a running gc does not free it.  With
+ * roots_lock held. */
+static bool check_kept(struct at_vault *vault, const struct at_digest *digest, uint8_t kind,
+                       GError **error)
+{
+    struct at_place place;
+    bool found;
+    if (!at_index_lookup(vault->index, digest, &place, &found, error))
+        return false;
+    if (found && place.kind == kind && at_gc_keeps(vault, digest))
+        return true;
+    g_autofree char *hex = at_digest_dup_hex(digest);
+    return at_error(error, AT_ERROR_NOT_FOUND, "no %s %s in the vault", at_kind_name(kind), hex);
+}
+
+/* The same for a manifest and each disk that it keeps. */
+static bool check_manifest(struct at_vault *vault, const struct at_digest *digest, GError **error)
+{
+    if (!check_kept(vault, digest, AT_KIND_BLOB, error))
+        return false;
+    g_autoptr(GArray) disks = g_array_new(FALSE, FALSE, sizeof(struct at_digest));
+    g_autoptr(GBytes) manifest = at_vault_blob_get(vault, digest, error);
+    if (!manifest || !at_manifest_disks(manifest, disks, error))
+        return false;
+    for (unsigned i = 0; i < disks->len; i++) {
+        if (!check_kept(vault, &g_array_index(disks, struct at_digest, i), AT_KIND_DISK, error))
+            return false;
+    }
+    return true;
+}
+
 bool at_vault_root_set(struct at_vault *vault, const char *name, enum at_root_kind kind,
                        const struct at_digest *digest, GError **error)
 {
@@ -110,15 +142,10 @@ bool at_vault_root_set(struct at_vault *vault, const char *name, enum at_root_ki
     g_autofree char *path = file_of(vault, name);
     g_autofree char *text = format_root(name, kind, digest);
     g_mutex_lock(&vault->roots_lock);
-    struct at_place place;
-    bool found;
-    bool ok = at_index_lookup(vault->index, digest, &place, &found, error);
-    if (ok && (!found || place.kind != (kind == AT_ROOT_TREE ? AT_KIND_DISK : AT_KIND_BLOB) ||
-               !at_gc_keeps(vault, digest))) {
-        g_autofree char *hex = at_digest_dup_hex(digest);
-        ok = at_error(error, AT_ERROR_NOT_FOUND, "root %s: no %s %s in the vault", name,
-                      kinds[kind], hex);
-    }
+    bool ok = kind == AT_ROOT_TREE ? check_kept(vault, digest, AT_KIND_DISK, error)
+                                   : check_manifest(vault, digest, error);
+    if (!ok)
+        g_prefix_error(error, "root %s: ", name);
     ok = ok && at_fault_point("vault.root.publish", error) &&
          at_atomic_write(path, text, strlen(text), 0640, error);
     g_mutex_unlock(&vault->roots_lock);

@@ -55,11 +55,21 @@ void at_sessions_reap(struct at_vault *vault)
     }
 }
 
-void at_session_pin(struct at_vault_session *session, const struct at_digest *disk)
+bool at_session_pin(struct at_vault_session *session, const struct at_digest *disk, GError **error)
 {
-    g_mutex_lock(&session->lock);
-    g_array_append_val(session->pins, *disk);
-    g_mutex_unlock(&session->lock);
+    struct at_vault *vault = session->vault;
+    g_mutex_lock(&vault->roots_lock); /* gc's last look at the pins is under it, too */
+    bool ok = at_gc_keeps(vault, disk);
+    if (ok) {
+        g_mutex_lock(&session->lock);
+        g_array_append_val(session->pins, *disk);
+        g_mutex_unlock(&session->lock);
+    }
+    g_mutex_unlock(&vault->roots_lock);
+    if (ok)
+        return true;
+    g_autofree char *hex = at_digest_dup_hex(disk);
+    return at_error(error, AT_ERROR_NOT_FOUND, "disk %s is not in the vault", hex);
 }
 
 void at_session_hit(struct at_vault_session *session, const struct at_digest *digest)

@@ -59,6 +59,7 @@ struct at_store {
     size_t fill;
     GHashTable *pending, *committing; /* struct row by its digest */
     GHashTable *in_flight;            /* digests that a thread is compressing */
+    GCond landed;                     /* in_flight has lost one */
     GHashTable *distrusted;           /* digests whose stored copy is damaged */
     GArray *moves;
     uint64_t pending_bytes;
@@ -100,6 +101,7 @@ struct at_store *at_store_new(struct at_packs *packs, struct at_index *index, gi
     store->gid = gid;
     g_mutex_init(&store->commit_lock);
     g_mutex_init(&store->lock);
+    g_cond_init(&store->landed);
     store->tails = g_ptr_array_new_with_free_func(tail_unref);
     store->pending = new_rows();
     store->in_flight = new_rows();
@@ -120,6 +122,7 @@ void at_store_free(struct at_store *store)
     g_ptr_array_unref(store->tails);
     g_free(store->buffer);
     g_clear_error(&store->failure);
+    g_cond_clear(&store->landed);
     g_mutex_clear(&store->lock);
     g_mutex_clear(&store->commit_lock);
     g_free(store);
@@ -347,36 +350,49 @@ void at_store_distrust(struct at_store *store, const struct at_digest *digest)
     g_mutex_unlock(&store->lock);
 }
 
-unsigned at_store_distrusted(struct at_store *store)
-{
-    g_mutex_lock(&store->lock);
-    unsigned n = g_hash_table_size(store->distrusted);
-    g_mutex_unlock(&store->lock);
-    return n;
-}
-
-/* Whether @digest is there; otherwise it is reserved for the caller to append.  *ret_replace: a
- * damaged copy is there. */
-static bool find_or_reserve(struct at_store *store, const struct at_digest *digest, bool *ret_found,
-                            bool *ret_replace, GError **error)
+bool at_store_distrusts(struct at_store *store, const struct at_digest *digest)
 {
     g_mutex_lock(&store->lock);
     bool bad = g_hash_table_contains(store->distrusted, digest);
-    bool found = find_row(store, digest) || g_hash_table_contains(store->in_flight, digest);
     g_mutex_unlock(&store->lock);
-    struct at_place place;
-    if (!found && !bad && !at_index_lookup(store->index, digest, &place, &found, error))
-        return false;
-    if (!found) {
-        g_mutex_lock(&store->lock);
-        found = find_row(store, digest) || g_hash_table_contains(store->in_flight, digest);
-        if (!found)
+    return bad;
+}
+
+/* Whether @digest is there, in the index or appended; otherwise it is reserved for the caller to
+ * append.  What another thread has reserved is waited for: only when it is appended will the
+ * caller's flush commit it, and when that failed the reservation is the caller's.  The other thread
+ * needs nothing but `lock` to get there.  *ret_replace: a damaged copy is there. */
+static bool find_or_reserve(struct at_store *store, const struct at_digest *digest, bool *ret_found,
+                            bool *ret_replace, GError **error)
+{
+    bool ok = true, found, bad, absent = false;
+    g_mutex_lock(&store->lock);
+    for (;;) {
+        found = find_row(store, digest);
+        bad = g_hash_table_contains(store->distrusted, digest);
+        if (found)
+            break;
+        if (g_hash_table_contains(store->in_flight, digest)) {
+            g_cond_wait(&store->landed, &store->lock);
+            absent = false;
+            continue;
+        }
+        if (absent || bad) {
             g_hash_table_add(store->in_flight, g_memdup2(digest, sizeof *digest));
+            break;
+        }
+        struct at_place place;
         g_mutex_unlock(&store->lock);
+        ok = at_index_lookup(store->index, digest, &place, &found, error);
+        g_mutex_lock(&store->lock);
+        if (!ok || found)
+            break;
+        absent = true;
     }
+    g_mutex_unlock(&store->lock);
     *ret_found = found;
     *ret_replace = bad;
-    return true;
+    return ok;
 }
 
 bool at_store_put(struct at_vault_session *session, uint8_t kind, const struct at_digest *digest,
@@ -417,18 +433,12 @@ bool at_store_put(struct at_vault_session *session, uint8_t kind, const struct a
     struct row *row = g_new0(struct row, 1);
     row->digest = *digest;
     row->replace = replace;
-    g_autoptr(GError) local = NULL;
     g_mutex_lock(&store->lock);
-    ok = append(store, &record, payload, &row->place, &local);
-    if (ok) {
+    ok = append(store, &record, payload, &row->place, error);
+    if (ok)
         g_hash_table_insert(store->pending, row, row);
-    } else {
-        store->failures++; /* others may have relied on our reservation */
-        g_clear_error(&store->failure);
-        store->failure = g_error_copy(local);
-        g_propagate_error(error, g_steal_pointer(&local));
-    }
     g_hash_table_remove(store->in_flight, digest);
+    g_cond_broadcast(&store->landed);
     bool commit = ok && due(store);
     struct tail *kick = store->current;
     uint64_t from = 0, upto = 0;
@@ -507,6 +517,18 @@ static int by_digest(gconstpointer a, gconstpointer b)
     return memcmp(*(struct row *const *)a, *(struct row *const *)b, AT_DIGEST_LEN);
 }
 
+/* Whether a record lies in what the batch has synced: no row may be committed otherwise. */
+static bool in_batch(const struct batch *b, const struct at_place *place)
+{
+    for (unsigned i = 0; i < b->tails->len; i++) {
+        const struct tail *t = g_ptr_array_index(b->tails, i);
+        if (t->id == place->pack)
+            return place->offset + at_record_size(place->stored) <=
+                   g_array_index(b->upto, uint64_t, i);
+    }
+    return false;
+}
+
 static bool index_batch(struct at_store *store, const struct batch *b, GError **error)
 {
     struct at_index_txn *txn = at_index_begin(store->index, error);
@@ -522,6 +544,7 @@ static bool index_batch(struct at_store *store, const struct batch *b, GError **
         rows[n++] = value;
     qsort(rows, n, sizeof *rows, by_digest); /* neighbours share pages */
     for (unsigned i = 0; ok && i < n; i++) {
+        g_assert(in_batch(b, &rows[i]->place));
         ok = at_index_put(txn, &rows[i]->digest, &rows[i]->place, rows[i]->replace, NULL, error) &&
              (!rows[i]->replace || at_index_quarantine(txn, &rows[i]->digest, false, error));
     }
@@ -529,6 +552,7 @@ static bool index_batch(struct at_store *store, const struct batch *b, GError **
         struct move *m = &g_array_index(b->moves, struct move, i);
         struct at_place now;
         bool found;
+        g_assert(in_batch(b, &m->place));
         ok = at_index_get(txn, &m->digest, &now, &found, error) &&
              (!found || !same_place(&now, &m->old) ||
               at_index_put(txn, &m->digest, &m->place, true, NULL, error));
@@ -576,7 +600,8 @@ static void finish_batch(struct at_store *store, struct batch *b, bool ok, bool 
         for (unsigned i = 0; i < b->tails->len; i++) {
             struct tail *t = g_ptr_array_index(b->tails, i);
             t->indexed = g_array_index(b->upto, uint64_t, i);
-            if (t != store->current)
+            /* One that was rolled while it was appended to still has bytes for the next flush. */
+            if (t != store->current && t->end == t->indexed)
                 g_ptr_array_remove(store->tails, t);
         }
         GHashTableIter it;

@@ -55,4 +55,4 @@ bool at_store_peek(struct at_store *store, const struct at_digest *digest,
 
 /* Damaged objects: a put of one stores it anew instead of relying on the old copy. */
 void at_store_distrust(struct at_store *store, const struct at_digest *digest);
-unsigned at_store_distrusted(struct at_store *store);
+bool at_store_distrusts(struct at_store *store, const struct at_digest *digest);

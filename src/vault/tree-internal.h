@@ -11,7 +11,10 @@ struct at_tree {
     struct at_disk disk;
     struct at_entry top; /* range unknown: only its digest */
     struct at_buf *node; /* the top node; NULL for a disk without chunks */
-    GMutex lock;         /* guards streams */
+    GMutex lock;         /* guards all below */
+    GCond planned;       /* plans has fallen */
+    unsigned plans;      /* read-ahead that is being planned */
+    bool closing;
     struct {
         uint64_t next;  /* a read here goes on with this stream */
         uint64_t ahead; /* read ahead up to here */

@@ -25,15 +25,23 @@ struct at_tree *at_tree_open(struct at_vault *vault, const struct at_digest *roo
     tree->disk = disk;
     tree->node = node;
     g_mutex_init(&tree->lock);
+    g_cond_init(&tree->planned);
     return tree;
 }
 
+/* Plans are waited for: when all trees are closed, nothing is handed to the pool any more. */
 void at_tree_close(struct at_tree *tree)
 {
     if (!tree)
         return;
+    g_mutex_lock(&tree->lock);
+    tree->closing = true;
+    while (tree->plans)
+        g_cond_wait(&tree->planned, &tree->lock);
+    g_mutex_unlock(&tree->lock);
     at_buf_unref(tree->node);
     g_mutex_clear(&tree->lock);
+    g_cond_clear(&tree->planned);
     g_free(tree);
 }
 
@@ -185,6 +193,13 @@ struct ahead {
     struct at_digest digest;
 };
 
+/* Finds what is to be read ahead, away from the thread that answers a read. */
+struct plan {
+    struct at_work work;
+    struct at_tree *tree;
+    uint64_t from, to;
+};
+
 static void run_ahead(struct at_work *work)
 {
     struct ahead *a = (struct ahead *)work;
@@ -226,12 +241,16 @@ static void note_read(struct at_tree *tree, uint64_t offset, uint64_t end, uint6
     g_mutex_unlock(&tree->lock);
 }
 
-static void read_ahead(struct at_tree *tree, uint64_t from, uint64_t to)
+static void run_plan(struct at_work *work)
 {
+    struct plan *plan = (struct plan *)work;
+    struct at_tree *tree = plan->tree;
     g_auto(at_leaf_auto) leaf = {0};
-    if (!at_leaf_seek(tree, from, &leaf, NULL))
-        return;
-    while (leaf.node && leaf.chunk.offset < to) {
+    g_mutex_lock(&tree->lock);
+    bool ok = !tree->closing;
+    g_mutex_unlock(&tree->lock);
+    ok = ok && at_leaf_seek(tree, plan->from, &leaf, NULL);
+    while (ok && leaf.node && leaf.chunk.offset < plan->to) {
         if (!at_cache_has(tree->vault->chunks, &leaf.chunk.digest)) {
             struct ahead *a = g_new0(struct ahead, 1);
             a->work.run = run_ahead;
@@ -239,9 +258,27 @@ static void read_ahead(struct at_tree *tree, uint64_t from, uint64_t to)
             a->digest = leaf.chunk.digest;
             at_vault_submit(tree->vault, &a->work);
         }
-        if (!at_leaf_next(tree, &leaf, NULL))
-            return;
+        ok = at_leaf_next(tree, &leaf, NULL);
     }
+    at_leaf_clear(&leaf);
+    g_mutex_lock(&tree->lock);
+    tree->plans--;
+    g_cond_signal(&tree->planned);
+    g_mutex_unlock(&tree->lock);
+    g_free(plan);
+}
+
+static void read_ahead(struct at_tree *tree, uint64_t from, uint64_t to)
+{
+    struct plan *plan = g_new0(struct plan, 1);
+    plan->work.run = run_plan;
+    plan->tree = tree;
+    plan->from = from;
+    plan->to = to;
+    g_mutex_lock(&tree->lock);
+    tree->plans++;
+    g_mutex_unlock(&tree->lock);
+    at_vault_submit(tree->vault, &plan->work);
 }
 
 /* ---- Reading ---- */

@@ -365,8 +365,8 @@ struct at_tree_writer *at_tree_writer_new(struct at_vault_session *session,
     }
     struct at_tree *tree = NULL;
     if (base) {
-        at_session_pin(session, base);
-        tree = at_tree_open(session->vault, base, error);
+        if (at_session_pin(session, base, error))
+            tree = at_tree_open(session->vault, base, error);
         if (!tree) {
             g_prefix_error(error, "base: ");
             return NULL;

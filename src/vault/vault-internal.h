@@ -22,6 +22,8 @@ struct at_vault {
     struct at_store *store;  /* writer only */
     GThreadPool *pool;       /* struct at_work; hashing, compressing, reading ahead */
     unsigned cores;
+    at_damage_func on_damage; /* readers only */
+    void *on_damage_user;
 
     /* Against gc: a put takes this for reading from its lookup until its session has noted the
      * hit; gc takes it for writing from its last look at the sessions until its deletions are
@@ -51,8 +53,8 @@ struct at_work {
 };
 void at_vault_submit(struct at_vault *vault, struct at_work *work);
 
-/* Keeps @disk and all below it while the session is open. */
-void at_session_pin(struct at_vault_session *session, const struct at_digest *disk);
+/* Keeps @disk and all below it while the session is open.  NOT_FOUND when gc is freeing it. */
+bool at_session_pin(struct at_vault_session *session, const struct at_digest *disk, GError **error);
 /* Frees ended sessions; with sessions_lock held, when no gc runs. */
 void at_sessions_reap(struct at_vault *vault);
 /* Notes that the session relies on @digest. */
@@ -61,6 +63,9 @@ void at_session_hit(struct at_vault_session *session, const struct at_digest *di
 /* Paths and modes (umask-proof, group from the directory). */
 char *at_vault_path(const struct at_vault *vault, const char *name);
 
+/* Plain bytes of a record that was read whole; CORRUPT when they do not hash to its name. */
+struct at_buf *at_object_prove(const struct at_record *record, const uint8_t *payload,
+                               GError **error);
 /* Verified bytes of an object of @kind, from disk.  NOT_FOUND, CORRUPT, IO. */
 struct at_buf *at_object_read(struct at_vault *vault, const struct at_digest *digest, uint8_t kind,
                               GError **error);
@@ -76,14 +81,17 @@ struct at_buf *at_node_get(struct at_vault *vault, const struct at_digest *diges
 bool at_object_place(struct at_vault *vault, const struct at_digest *digest,
                      struct at_place *ret_place, bool *ret_found, GError **error);
 
-/* reserve.c: keeps space back on disk, or gives it up for gc. */
+/* reserve.c: keeps space back on disk, or gives it up for recovery and gc. */
 void at_vault_reserve(struct at_vault *vault, bool keep);
 
 /* recover.c: makes index and packs agree when a writer opens; cuts torn tails. */
 bool at_vault_recover(struct at_vault *vault, GError **error);
-/* Notes damaged objects durably; later puts of them are stored anew. */
+
+/* damage.c: notes damaged objects durably; later puts of them are stored anew. */
 bool at_vault_note_damage(struct at_vault *vault, const struct at_digest *digests, unsigned n,
                           GError **error);
+/* A read has found @digest damaged: a writer notes it, a reader tells its owner. */
+void at_vault_found_damage(struct at_vault *vault, const struct at_digest *digest);
 
 /* gc.c: whether the running gc (if any) keeps @digest; called with roots_lock held. */
 bool at_gc_keeps(struct at_vault *vault, const struct at_digest *digest);

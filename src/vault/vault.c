@@ -18,6 +18,7 @@
 
 #define CHUNK_CACHE (32u << 20)
 #define NODE_CACHE (8u << 20)
+#define AHEAD_NICE 5
 
 char *at_vault_path(const struct at_vault *vault, const char *name)
 {
@@ -48,11 +49,12 @@ static bool is_empty_or_missing(const char *dir)
     return empty;
 }
 
+static const char *const dirs[] = {"packs", "roots", "index"};
+
 static bool create(struct at_vault *vault, GError **error)
 {
     if (!make_dir(vault->dir, vault->gid, error))
         return false;
-    static const char *const dirs[] = {"packs", "roots", "index"};
     for (unsigned i = 0; i < G_N_ELEMENTS(dirs); i++) {
         g_autofree char *path = at_vault_path(vault, dirs[i]);
         if (!make_dir(path, vault->gid, error))
@@ -61,6 +63,37 @@ static bool create(struct at_vault *vault, GError **error)
     g_autofree char *path = at_vault_path(vault, "format");
     g_autofree char *text = g_strdup_printf("atoll-vault %u\n", AT_VAULT_FORMAT);
     return at_atomic_write(path, text, strlen(text), 0640, error);
+}
+
+static bool own_files(const char *dir, gid_t gid, GError **error)
+{
+    DIR *d = opendir(dir);
+    bool ok = d != NULL || at_error_errno(error, errno, "read directory %s", dir);
+    for (struct dirent *e; ok && (e = readdir(d));) {
+        if (e->d_name[0] != '.' && e->d_type != DT_DIR &&
+            fchownat(dirfd(d), e->d_name, (uid_t)-1, gid, AT_SYMLINK_NOFOLLOW) != 0)
+            ok = at_error_errno(error, errno, "set group of %s/%s", dir, e->d_name);
+    }
+    if (d)
+        closedir(d);
+    return ok && make_dir(dir, gid, error);
+}
+
+/* A vault that was made for another group. Its own directory comes last: until then a crash means
+ * that it is done again. */
+static bool change_group(struct at_vault *vault, GError **error)
+{
+    struct stat st;
+    if (stat(vault->dir, &st) != 0)
+        return at_error_errno(error, errno, "look at %s", vault->dir);
+    if (vault->gid == (gid_t)-1 || st.st_gid == vault->gid)
+        return true;
+    for (unsigned i = 0; i < G_N_ELEMENTS(dirs); i++) {
+        g_autofree char *path = at_vault_path(vault, dirs[i]);
+        if (!own_files(path, vault->gid, error))
+            return false;
+    }
+    return own_files(vault->dir, vault->gid, error);
 }
 
 static bool check_format(struct at_vault *vault, GError **error)
@@ -101,15 +134,28 @@ static bool take_lock(struct at_vault *vault, GError **error)
     }
     char who[256];
     int len = snprintf(who, sizeof who, "%d on %s\n", (int)getpid(), g_get_host_name());
-    if (ftruncate(fd, 0) != 0 || pwrite(fd, who, (size_t)len, 0) != len)
+    /* Over what was there, which needs no space; on a full disk a new file stays empty. */
+    if ((pwrite(fd, who, (size_t)len, 0) != len && errno != ENOSPC && errno != EDQUOT) ||
+        ftruncate(fd, len) != 0)
         return at_error_errno(error, errno, "write %s", path);
     vault->lock_fd = at_steal_fd(&fd);
     return true;
 }
 
+/* In a reader the pool reads ahead; whoever has asked for bytes, and who answers, goes first. */
+static void step_back(void)
+{
+    static __thread bool done;
+    if (!done)
+        (void)!nice(AHEAD_NICE); /* of this thread alone, on Linux */
+    done = true;
+}
+
 static void run_work(gpointer data, gpointer user)
 {
     struct at_work *work = data;
+    if (!((struct at_vault *)user)->writer)
+        step_back();
     work->run(work);
 }
 
@@ -129,8 +175,10 @@ static bool open_parts(struct at_vault *vault, GError **error)
     if (!vault->pool)
         return false;
     if (vault->writer) {
+        at_vault_reserve(vault, false);
+        bool ok = at_vault_recover(vault, error);
         at_vault_reserve(vault, true);
-        return at_vault_recover(vault, error);
+        return ok;
     }
     g_autofree char *index = at_vault_path(vault, "index");
     vault->index = at_index_open(index, false, vault->gid, error);
@@ -151,7 +199,8 @@ struct at_vault *at_vault_open(const char *dir, unsigned flags, gid_t gid, GErro
     vault->sessions = g_ptr_array_new();
     bool make = vault->writer && (flags & AT_VAULT_CREATE) && is_empty_or_missing(dir);
     if ((make && !create(vault, error)) || !check_format(vault, error) ||
-        (vault->writer && !take_lock(vault, error)) || !open_parts(vault, error)) {
+        (vault->writer && (!take_lock(vault, error) || !change_group(vault, error))) ||
+        !open_parts(vault, error)) {
         at_vault_close(vault);
         return NULL;
     }

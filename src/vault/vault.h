@@ -18,14 +18,21 @@ enum at_vault_flags {
     AT_VAULT_CREATE = 1 << 1, /* with WRITE: make it when the directory is missing or empty */
 };
 
-/* Opens the vault in @dir. @gid (or (gid_t)-1): group that may read its files.
- * A writer cuts torn pack tails back and rebuilds a missing index before it returns.
+/* Opens the vault in @dir. A writer cuts torn pack tails back and rebuilds a missing index before
+ * it returns; on a full disk it also cuts off what was put but never committed.
+ * @gid  or (gid_t)-1: group that may read its files; a writer gives a vault of another group to it
  * Errors: NOT_FOUND, CONFLICT (another writer), INVALID (newer format), CORRUPT, IO. */
 struct at_vault *at_vault_open(const char *dir, unsigned flags, gid_t gid, GError **error);
 void at_vault_close(struct at_vault *vault);
 
 /* Bounds the cache of decompressed chunks (default 32 MiB, filled as it is used). */
 void at_vault_set_cache(struct at_vault *vault, size_t bytes);
+
+/* For a reader: @func is called with the name of an object whose stored bytes are not what they
+ * should be, each time one is read, from the thread that reads it. To be set before the first read.
+ * A writer notes such objects by itself. */
+typedef void (*at_damage_func)(const struct at_digest *digest, void *user);
+void at_vault_on_damage(struct at_vault *vault, at_damage_func func, void *user);
 
 struct at_vault_stats {
     uint64_t chunks;       /* in the index */
@@ -48,7 +55,8 @@ struct at_root {
 };
 void at_root_free(struct at_root *root);
 
-/* Durable on return. Replaces a root of the same name. NOT_FOUND when the content is not there. */
+/* Durable on return. Replaces a root of the same name. NOT_FOUND when the content is not there, of
+ * a manifest also when one of its disks is not. */
 bool at_vault_root_set(struct at_vault *vault, const char *name, enum at_root_kind kind,
                        const struct at_digest *digest, GError **error);
 /* Durable on return; a missing name is success. Space comes back by at_vault_gc. */

@@ -22,6 +22,7 @@ struct rig {
     const char *raw; /* the disk as a file */
     const char *socket;
     const char *log;
+    const char *damage; /* what the plugin reports */
     uint8_t *disk;
     struct at_vault *vault;
     struct at_digest root;
@@ -92,6 +93,7 @@ static void rig_start(struct rig *rig)
     if (root)
         g_assert_cmpint(chown(run, 65533, GROUP), ==, 0);
     rig->socket = at_test_path(run, "s");
+    rig->damage = at_test_path(run, "damage");
     rig->vault = at_vault_open(rig->vault_dir, AT_VAULT_WRITE | AT_VAULT_CREATE,
                                root ? GROUP : (gid_t)-1, &error);
     g_assert_no_error(error);
@@ -103,12 +105,17 @@ static void rig_start(struct rig *rig)
     const char *copy[] = {"cp", g_getenv("ATOLL_NBDKIT_PLUGIN"), plugin, NULL};
     g_assert_cmpint(at_test_run(copy, 10000, NULL), ==, 0);
     g_autofree char *dir = g_strconcat("vault=", rig->vault_dir, NULL);
+    g_autofree char *damage = g_strconcat("damage=", rig->damage, NULL);
     g_autofree char *gid = g_strdup_printf("%u", GROUP);
     const char *argv[] = {"setpriv",        "--reuid", "65533", "--regid", gid,
                           "--clear-groups", "nbdkit",  "-f",    "-U",      rig->socket,
-                          plugin,           dir,       NULL};
+                          plugin,           dir,       damage,  NULL};
     rig->nbdkit = at_test_spawn(root ? argv : argv + 6, rig->log);
-    g_assert_true(at_test_until(access(rig->socket, F_OK) == 0, 20000));
+    /* The socket is there a little before anybody listens on it. */
+    g_autofree char *to = uri(rig, &rig->root);
+    struct nbd_handle *nbd = NULL;
+    g_assert_true(at_test_until((nbd = connect_to(rig, to)) != NULL, 20000));
+    nbd_close(nbd);
 }
 
 static void rig_stop(struct rig *rig)
@@ -222,14 +229,10 @@ static unsigned count(const char *text, const char *what)
     return n;
 }
 
-static void bad_chunk(void)
+/* A byte in the middle of the pack, which is of a chunk: nodes come last. */
+static void damage_chunk(struct rig *rig)
 {
-    if (!at_test_needs_program("nbdkit"))
-        return;
-    struct rig rig;
-    rig_start(&rig);
-    /* A byte in the middle of the pack, which is of a chunk: nodes come last. */
-    g_autofree char *pack = g_strdup_printf("%s/packs/00000001.pack", rig.vault_dir);
+    g_autofree char *pack = g_strdup_printf("%s/packs/00000001.pack", rig->vault_dir);
     struct stat st;
     at_autofd fd = open(pack, O_RDWR);
     g_assert_cmpint(fstat(fd, &st), ==, 0);
@@ -237,24 +240,37 @@ static void bad_chunk(void)
     g_assert_cmpint(pread(fd, &byte, 1, st.st_size / 2), ==, 1);
     byte ^= 1;
     g_assert_cmpint(pwrite(fd, &byte, 1, st.st_size / 2), ==, 1);
+}
 
-    g_autofree char *to = uri(&rig, &rig.root);
-    struct nbd_handle *nbd = connect_to(&rig, to);
+/* Reads all blocks; each is right, or refused and counted. */
+static unsigned read_all(struct rig *rig)
+{
+    g_autofree char *to = uri(rig, &rig->root);
+    struct nbd_handle *nbd = connect_to(rig, to);
     g_assert_nonnull(nbd);
     unsigned refused = 0;
-    for (int pass = 0; pass < 3; pass++) {
-        for (uint64_t at = 0; at + 4096 <= SIZE; at += 4096) {
-            uint8_t buf[4096];
-            if (nbd_pread(nbd, buf, sizeof buf, at, 0) == 0) {
-                g_assert_true(memcmp(buf, rig.disk + at, sizeof buf) == 0);
-            } else {
-                g_assert_cmpint(nbd_get_errno(), ==, EIO);
-                refused++;
-            }
+    for (uint64_t at = 0; at + 4096 <= SIZE; at += 4096) {
+        uint8_t buf[4096];
+        if (nbd_pread(nbd, buf, sizeof buf, at, 0) == 0) {
+            g_assert_true(memcmp(buf, rig->disk + at, sizeof buf) == 0);
+        } else {
+            g_assert_cmpint(nbd_get_errno(), ==, EIO);
+            refused++;
         }
     }
-    g_assert_cmpuint(refused, >, 0);
     nbd_close(nbd);
+    return refused;
+}
+
+static void bad_chunk(void)
+{
+    if (!at_test_needs_program("nbdkit"))
+        return;
+    struct rig rig;
+    rig_start(&rig);
+    damage_chunk(&rig);
+    for (int pass = 0; pass < 3; pass++)
+        g_assert_cmpuint(read_all(&rig), >, 0);
     g_autoptr(GError) error = NULL;
     struct at_verify_report *report;
     g_assert_true(at_vault_verify(rig.vault, 100, NULL, NULL, NULL, &report, &error));
@@ -269,6 +285,33 @@ static void bad_chunk(void)
     rig_stop(&rig);
 }
 
+/* What a guest's read meets reaches the writer, and putting the same content again heals it. */
+static void reports(void)
+{
+    if (!at_test_needs_program("nbdkit"))
+        return;
+    g_autoptr(GError) error = NULL;
+    struct rig rig;
+    unsigned found = 0;
+    struct at_vault_stats stats;
+    rig_start(&rig);
+    damage_chunk(&rig);
+    g_assert_cmpuint(read_all(&rig), >, 0);
+    g_assert_cmpuint(read_all(&rig), >, 0);
+    struct stat st;
+    g_assert_cmpint(stat(rig.damage, &st), ==, 0);
+    g_assert_cmpint(st.st_size, ==, AT_DIGEST_HEX + 1);
+    g_assert_true(at_vault_take_damage(rig.vault, rig.damage, &found, &error));
+    g_assert_cmpuint(found, ==, 1);
+    g_assert_true(at_vault_stats(rig.vault, &stats, &error));
+    g_assert_cmpuint(stats.quarantined, ==, 1);
+    put(&rig, rig.disk, &rig.root);
+    g_assert_cmpuint(read_all(&rig), ==, 0);
+    g_assert_true(at_vault_stats(rig.vault, &stats, &error));
+    g_assert_cmpuint(stats.quarantined, ==, 0);
+    rig_stop(&rig);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -276,5 +319,6 @@ int main(int argc, char **argv)
     g_test_add_func("/plugin/tells-size-holes-and-that-it-is-read-only", tells);
     g_test_add_func("/plugin/refuses-unknown-exports-and-goes-on", refuses);
     g_test_add_func("/plugin/a-bad-chunk-is-an-EIO-and-one-log-line", bad_chunk);
+    g_test_add_func("/plugin/damage-is-reported-and-healed-by-the-next-put", reports);
     return g_test_run();
 }

@@ -116,6 +116,85 @@ static void flipped(void)
     fixture_close(&f);
 }
 
+/* Without a verify: what a read of the writer finds is enough, also after a restart. */
+static void read_heals(void)
+{
+    for (int restart = 0; restart < 2; restart++) {
+        struct fixture f;
+        fixture_open(&f);
+        GRand *r = g_rand_new_with_seed(5);
+        g_autofree uint8_t *disk = disk_random(r, SIZE);
+        struct at_digest root;
+        struct at_tree_stats stats;
+        struct at_vault_stats vault;
+        ingest(&f, disk, SIZE, &root, NULL);
+        fixture_reopen(&f);
+        g_autofree char *path = pack_path(&f, 1);
+        flip(path, AT_PACK_HEADER + AT_RECORD_HEADER + 100); /* in the first chunk */
+        g_assert_cmpuint(read_blocks(f.vault, &root, disk), >, 0);
+        at_vault_stats(f.vault, &vault, NULL);
+        g_assert_cmpuint(vault.quarantined, ==, 1);
+        if (restart)
+            fixture_reopen(&f);
+        ingest(&f, disk, SIZE, &root, &stats);
+        g_assert_cmpuint(stats.new_bytes, >, 0);
+        g_assert_cmpuint(read_blocks(f.vault, &root, disk), ==, 0);
+        at_vault_stats(f.vault, &vault, NULL);
+        g_assert_cmpuint(vault.quarantined, ==, 0);
+        g_rand_free(r);
+        fixture_close(&f);
+    }
+}
+
+/* The file of reports is written by somebody who is not trusted. */
+static void hostile_report(void)
+{
+    g_autoptr(GError) error = NULL;
+    struct fixture f;
+    fixture_open(&f);
+    GRand *r = g_rand_new_with_seed(6);
+    g_autofree uint8_t *disk = disk_random(r, SIZE);
+    struct at_digest root, none = {{1}};
+    ingest(&f, disk, SIZE, &root, NULL);
+    g_autofree char *path = g_build_filename(f.dir, "damage", NULL);
+    unsigned found = 1;
+    g_assert_true(at_vault_take_damage(f.vault, path, &found, &error));
+    g_assert_cmpuint(found, ==, 0);
+    at_damage_report(path, &root); /* which is whole */
+    at_damage_report(path, &none);
+    at_damage_report(path, &none);
+    g_assert_cmpuint(size_of(path), ==, (uint64_t)2 * 65);
+    at_autofd fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
+    g_assert_cmpint(write(fd, "\n\0rubbish\xff", 10), ==, 10);
+    g_assert_true(at_vault_take_damage(f.vault, path, &found, &error));
+    g_assert_cmpuint(found, ==, 0);
+    g_assert_cmpuint(size_of(path), ==, 0);
+    for (unsigned i = 0; i < 2000; i++) {
+        memcpy(none.bytes, &i, sizeof i);
+        at_damage_report(path, &none);
+    }
+    g_assert_cmpuint(size_of(path), <=, 65536);
+
+    g_assert_cmpint(unlink(path), ==, 0);
+    g_assert_cmpint(mkfifo(path, 0600), ==, 0);
+    g_assert_false(at_vault_take_damage(f.vault, path, &found, &error));
+    g_assert_error(error, AT_ERROR, AT_ERROR_INVALID);
+    g_clear_error(&error);
+    g_assert_cmpint(unlink(path), ==, 0);
+    g_autofree char *pack = pack_path(&f, 1);
+    g_assert_cmpint(symlink(pack, path), ==, 0);
+    g_assert_false(at_vault_take_damage(f.vault, path, &found, &error));
+    g_clear_error(&error);
+    g_assert_cmpint(unlink(path), ==, 0);
+    g_assert_cmpint(link(pack, path), ==, 0);
+    g_assert_false(at_vault_take_damage(f.vault, path, &found, &error));
+    g_assert_error(error, AT_ERROR, AT_ERROR_INVALID);
+    at_vault_set_cache(f.vault, 0);
+    check_disk(f.vault, &root, disk, SIZE);
+    g_rand_free(r);
+    fixture_close(&f);
+}
+
 static void lost_index(void)
 {
     g_autoptr(GError) error = NULL;
@@ -352,6 +431,10 @@ int main(int argc, char **argv)
                     reader_beside_gc);
     g_test_add_func("/vault/damage/a-flipped-bit-is-never-read-and-the-roots-hit-are-named",
                     flipped);
+    g_test_add_func("/vault/damage/what-a-read-finds-damaged-is-stored-anew-by-the-next-put",
+                    read_heals);
+    g_test_add_func("/vault/damage/reports-of-a-hostile-reader-are-checked-and-bounded",
+                    hostile_report);
     g_test_add_func("/vault/recovery/an-index-that-is-lost-old-or-rubbish-is-rebuilt", lost_index);
     g_test_add_func("/vault/recovery/a-torn-tail-is-cut-back-to-the-last-whole-record", torn_tail);
     g_test_add_func("/vault/open/a-second-writer-and-newer-formats-are-refused-politely", refusals);

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "disk.h"
+#include "vault/vault-internal.h"
 
 #define SIZE (6u << 20)
 
@@ -152,6 +153,66 @@ static void keeps_manifests(void)
     fixture_close(&f);
 }
 
+static gpointer collect_beside(gpointer user)
+{
+    struct fixture *f = user;
+    g_assert_cmpuint(collect(f).chunks_freed, >, 0);
+    return NULL;
+}
+
+static void wait_for_sweep(struct fixture *f, const struct at_digest *garbage)
+{
+    bool keeps = true;
+    while (keeps) {
+        g_mutex_lock(&f->vault->roots_lock);
+        keeps = at_gc_keeps(f->vault, garbage);
+        g_mutex_unlock(&f->vault->roots_lock);
+        g_usleep(1000);
+    }
+}
+
+static void refuse_manifest(struct fixture *f, const struct at_digest *manifest)
+{
+    g_autoptr(GError) error = NULL;
+    g_assert_false(
+        at_vault_root_set(f->vault, "snapshot/1/late", AT_ROOT_MANIFEST, manifest, &error));
+    g_assert_error(error, AT_ERROR, AT_ERROR_NOT_FOUND);
+    g_assert_nonnull(strstr(error->message, "no disk "));
+}
+
+/* gc has decided on a disk, and is held up before it deletes it: from then on nobody may come to
+ * rely on it. */
+static void refuses_what_is_being_freed(void)
+{
+    g_autoptr(GError) error = NULL;
+    struct fixture f;
+    fixture_open(&f);
+    GRand *r = g_rand_new_with_seed(10);
+    g_autofree uint8_t *disk = disk_random(r, SIZE);
+    struct at_digest root, manifest;
+    ingest(&f, disk, SIZE, &root, NULL);
+    g_autofree char *hex = at_digest_dup_hex(&root);
+    g_autofree char *text = g_strdup_printf("{\"disks\":[{\"root\":\"%s\"}]}", hex);
+    struct at_vault_session *session = at_vault_session_begin(f.vault, &error);
+    g_assert_true(at_vault_blob_put(session, text, strlen(text), &manifest, &error));
+
+    g_rw_lock_reader_lock(&f.vault->sweep_lock);
+    GThread *gc = g_thread_new("gc", collect_beside, &f);
+    wait_for_sweep(&f, &root);
+    refuse_manifest(&f, &manifest);
+    g_assert_null(at_tree_writer_new(session, &root, SIZE, &error));
+    g_assert_error(error, AT_ERROR, AT_ERROR_NOT_FOUND);
+    g_clear_error(&error);
+    g_rw_lock_reader_unlock(&f.vault->sweep_lock);
+    g_thread_join(gc);
+
+    refuse_manifest(&f, &manifest);
+    at_vault_session_end(session);
+    check_whole(&f);
+    g_rand_free(r);
+    fixture_close(&f);
+}
+
 static void roots(void)
 {
     g_autoptr(GError) error = NULL;
@@ -198,5 +259,7 @@ int main(int argc, char **argv)
                     frees_and_compacts);
     g_test_add_func("/vault/gc/keeps-what-an-open-session-relies-on", keeps_sessions);
     g_test_add_func("/vault/gc/keeps-the-disks-of-a-manifest", keeps_manifests);
+    g_test_add_func("/vault/gc/what-is-being-freed-is-no-base-and-in-no-manifest",
+                    refuses_what_is_being_freed);
     return g_test_run();
 }

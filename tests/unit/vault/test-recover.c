@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Recovery and gc on disks that cannot be read everywhere, and over bytes that a guest has chosen.
+ */
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/atomic-file.h"
+#include "base/cleanup.h"
+#include "base/fault.h"
+#include "disk.h"
+#include "vault/vault-internal.h"
+
+#define SIZE (1u << 20)
+
+static char *in_vault(struct fixture *f, const char *name)
+{
+    return g_build_filename(f->vault_dir, name, NULL);
+}
+
+static uint64_t size_of(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 ? (uint64_t)st.st_size : 0;
+}
+
+static void lose_index(struct fixture *f)
+{
+    g_autofree char *index = in_vault(f, "index");
+    at_vault_close(g_steal_pointer(&f->vault));
+    g_assert_true(at_remove_tree(index, NULL));
+}
+
+static unsigned problems(struct fixture *f)
+{
+    g_autoptr(GError) error = NULL;
+    struct at_verify_report *report;
+    at_vault_verify(f->vault, 100, NULL, NULL, NULL, &report, &error);
+    g_assert_no_error(error);
+    unsigned n = report->problems->len;
+    at_verify_report_free(report);
+    return n;
+}
+
+static void set_root(struct fixture *f, const struct at_digest *root)
+{
+    g_autoptr(GError) error = NULL;
+    at_vault_root_set(f->vault, "image/x", AT_ROOT_TREE, root, &error);
+    g_assert_no_error(error);
+}
+
+/* The fault fails one read and the next: a window, and then the first page of it alone. */
+static void rebuild_around(void)
+{
+    struct fixture f;
+    fixture_open(&f);
+    GRand *r = g_rand_new_with_seed(1);
+    g_autofree uint8_t *disk = disk_random(r, SIZE);
+    struct at_digest root, again;
+    ingest(&f, disk, SIZE, &root, NULL);
+    set_root(&f, &root);
+    g_autofree char *pack = in_vault(&f, "packs/00000001.pack");
+    uint64_t size = size_of(pack);
+    lose_index(&f);
+    at_fault_plan("vault.pack.read:EIO:2,vault.pack.read:EIO:2");
+    fixture_reopen(&f);
+    at_fault_plan(NULL);
+    g_assert_cmpuint(size_of(pack), ==, size);
+    unsigned n = problems(&f);
+    g_assert_cmpuint(n, >, 0);
+    g_assert_cmpuint(n, <, 4);
+    ingest(&f, disk, SIZE, &again, NULL);
+    g_assert_true(at_digest_equal(&root, &again));
+    g_assert_cmpuint(problems(&f), ==, 0);
+    check_disk(f.vault, &root, disk, SIZE);
+
+    /* What the disk does not give at the end of a pack may be given tomorrow: it is not cut off. */
+    size = size_of(pack);
+    lose_index(&f);
+    at_fault_plan("vault.pack.read:EIO:*");
+    fixture_reopen(&f);
+    at_fault_plan(NULL);
+    g_assert_cmpuint(size_of(pack), ==, size);
+    lose_index(&f);
+    fixture_reopen(&f);
+    check_disk(f.vault, &root, disk, SIZE);
+    g_rand_free(r);
+    fixture_close(&f);
+}
+
+/* One gc whose @nth read fails; whether it compacted what it could and left the pack. */
+static bool collect_around(unsigned nth)
+{
+    g_autoptr(GError) error = NULL;
+    struct fixture f;
+    fixture_open(&f);
+    GRand *r = g_rand_new_with_seed(2);
+    g_autofree uint8_t *keep = disk_random(r, SIZE), *garbage = disk_random(r, 2 * SIZE);
+    struct at_digest root, none;
+    struct at_gc_report report;
+    ingest(&f, keep, SIZE, &root, NULL); /* what is live is in the page that fails */
+    ingest(&f, garbage, 2 * SIZE, &none, NULL);
+    set_root(&f, &root);
+    g_autofree char *pack = in_vault(&f, "packs/00000001.pack");
+    g_autofree char *plan =
+        g_strdup_printf("vault.pack.read:EIO:%u,vault.pack.read:EIO:%u", nth, nth);
+    at_fault_plan(plan);
+    bool ok = at_vault_gc(f.vault, NULL, NULL, NULL, &report, &error);
+    at_fault_plan(NULL);
+    bool left = ok && size_of(pack) > 0;
+    if (ok)
+        g_assert_cmpuint(report.bytes_freed, <, 4 * (uint64_t)SIZE);
+    else
+        g_assert_nonnull(strstr(error->message, "gc frees nothing while root"));
+    g_assert_cmpuint(problems(&f), ==, 0);
+    check_disk(f.vault, &root, keep, SIZE);
+    g_clear_error(&error);
+    at_vault_gc(f.vault, NULL, NULL, NULL, &report, &error);
+    g_assert_no_error(error);
+    g_assert_cmpuint(size_of(pack), ==, 0);
+    check_disk(f.vault, &root, keep, SIZE);
+    g_rand_free(r);
+    fixture_close(&f);
+    return left;
+}
+
+static void gc_around(void)
+{
+    unsigned left = 0;
+    for (unsigned nth = 1; nth <= 12; nth++)
+        left += collect_around(nth);
+    g_assert_cmpuint(left, >, 0);
+}
+
+/* A guest writes what looks like the record of a chunk that is not what it says. When the header in
+ * front is damaged, recovery comes upon it. */
+static void forged(void)
+{
+    struct fixture f;
+    fixture_open(&f);
+    GRand *r = g_rand_new_with_seed(3);
+    g_autofree uint8_t *disk = g_malloc(SIZE);
+    for (size_t i = 0; i < SIZE; i++)
+        disk[i] = (uint8_t)g_rand_int(r);
+    struct at_record record = {.kind = AT_KIND_CHUNK, .plain = AT_BLOCK, .stored = AT_BLOCK};
+    memset(record.digest.bytes, 0xab, AT_DIGEST_LEN);
+    record.check = at_check(disk + 512 + AT_RECORD_HEADER, AT_BLOCK);
+    at_record_encode(&record, disk + 512);
+    struct at_digest root, again;
+    ingest(&f, disk, SIZE, &root, NULL);
+    g_autofree char *pack = in_vault(&f, "packs/00000001.pack");
+    g_autofree char *bytes = NULL;
+    gsize len;
+    g_assert_true(g_file_get_contents(pack, &bytes, &len, NULL));
+    char *found = memmem(bytes, len, disk + 512, AT_RECORD_HEADER);
+    g_assert_nonnull(found);
+    lose_index(&f);
+    at_autofd fd = open(pack, O_WRONLY | O_CLOEXEC);
+    g_assert_cmpint(pwrite(fd, "?", 1, found - bytes - 512 - (gssize)AT_RECORD_HEADER), ==, 1);
+    fixture_reopen(&f);
+    struct at_place place;
+    bool there = true;
+    g_assert_true(at_object_place(f.vault, &record.digest, &place, &there, NULL));
+    g_assert_false(there);
+    ingest(&f, disk, SIZE, &again, NULL);
+    check_disk(f.vault, &root, disk, SIZE);
+    g_assert_cmpuint(problems(&f), ==, 0);
+    g_rand_free(r);
+    fixture_close(&f);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/vault/recovery/a-sector-that-cannot-be-read-costs-what-is-in-it",
+                    rebuild_around);
+    g_test_add_func("/vault/gc/a-sector-that-cannot-be-read-keeps-its-pack-and-nothing-else",
+                    gc_around);
+    g_test_add_func("/vault/recovery/a-record-that-a-guest-has-forged-is-none", forged);
+    return g_test_run();
+}

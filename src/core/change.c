@@ -11,6 +11,7 @@
 #include "core/steps.h"
 #include "core/supervisor.h"
 #include "core/vdc.h"
+#include "core/volume-move.h"
 #include "qemu/block.h"
 #include "wire/plan.h"
 
@@ -191,6 +192,18 @@ static bool rework(struct at_job *job, const at_vdc *vdc, const GPtrArray *chang
     return true;
 }
 
+/* What moves is on record before the commit, so that the files follow after a crash, too. */
+static bool move_volumes(struct at_job *job, const struct at_definition *before,
+                         const struct at_definition *after, const GPtrArray *machines,
+                         GError **error)
+{
+    g_autoptr(JsonArray) moves = at_volumes_move(at_job_core(job), before, after, machines);
+    if (json_array_get_length(moves) == 0)
+        return true;
+    at_job_set(job, "moves", at_json_take_arr(g_steal_pointer(&moves)));
+    return at_job_save(job, error);
+}
+
 /* VDC, machines that stay and new ones in one transaction. @ret_again: somebody else changed one of
  * the records meanwhile. */
 static bool record_once(struct at_job *job, bool *ret_again, GError **error)
@@ -207,7 +220,8 @@ static bool record_once(struct at_job *job, bool *ret_again, GError **error)
     vdc->want_running = vdc->want_running || at_json_bool(at_job_args(job), "start", true);
     g_autoptr(GPtrArray) machines = at_vdc_machines(core, vdc->id, "active", error);
     g_autoptr(GPtrArray) changed = g_ptr_array_new();
-    if (!machines || !rework(job, vdc, changes, machines, changed, error) ||
+    if (!machines || !move_volumes(job, before, vdc->def, machines, error) ||
+        !rework(job, vdc, changes, machines, changed, error) ||
         !at_vdc_assign_ports(core, vdc, false, error))
         return false;
     struct at_identity identity = {0};
@@ -231,6 +245,8 @@ static bool record_once(struct at_job *job, bool *ret_again, GError **error)
 static bool let_go(struct at_job *job, GError **error)
 {
     struct at_core *core = at_job_core(job);
+    if (!at_volumes_move_files(core, at_json_arr(at_job_data(job), "moves"), error))
+        return false;
     g_autoptr(at_vdc) vdc = at_vdc_load(core->catalog, arg(job, "vdc"), error);
     g_autoptr(GPtrArray) machines = vdc ? at_vdc_machines(core, vdc->id, "active", error) : NULL;
     for (unsigned i = 0; machines && i < machines->len; i++) {

@@ -263,6 +263,16 @@ static void plan_nics(struct plan *p, const struct at_def_workstation *ws,
     }
 }
 
+static bool attached(const struct at_definition *def, const char *volume)
+{
+    for (unsigned i = 0; i < def->workstations->len; i++) {
+        const struct at_def_workstation *ws = def->workstations->pdata[i];
+        if (g_strv_contains((const char *const *)ws->volumes, volume))
+            return true;
+    }
+    return false;
+}
+
 static void plan_attached(struct plan *p, const struct at_def_workstation *ws,
                           const struct at_def_workstation *was)
 {
@@ -272,10 +282,10 @@ static void plan_attached(struct plan *p, const struct at_def_workstation *ws,
     add(p, "change", "workstation", ws->name, "volumes %s -> %s", *from ? from : "none",
         *to ? to : "none")
         ->needs_restart = true;
-    /* What was written to a volume stays on the workstation that wrote it. */
+    /* What was written to a volume goes with it to another workstation, and nowhere else. */
     for (char **name = was->volumes; *name; name++) {
         const struct at_def_volume *volume = by_name(p->before->volumes, *name);
-        if (!volume || volume->readonly || g_strv_contains((const char *const *)ws->volumes, *name))
+        if (!volume || volume->readonly || attached(p->after, *name))
             continue;
         struct at_change *change =
             add(p, "delete", "workstation", ws->name, "volume %s and all data on it", *name);

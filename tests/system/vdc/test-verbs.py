@@ -5,6 +5,7 @@ restore, undo, clone, stop, crash, delete. Each test goes on from where the one 
 import json
 import os
 import signal
+import subprocess
 import sys
 import urllib.request
 
@@ -284,6 +285,47 @@ def a_crash_is_seen_and_the_policy_decides():
     site.wait_boot("team", "two", boots["two"])
 
 
+# ---- volumes ----
+
+BOXES = """
+vdc: boxes
+volumes: [{name: out, size: 8 MiB}]
+workstations:
+  - {name: a, memory: 64 MiB, disks: [{size: 8 MiB}], volumes: [out]}
+  - {name: b, memory: 64 MiB, disks: [{size: 8 MiB}]}
+"""
+
+
+def qemu_io(path, command):
+    return subprocess.run(["qemu-io", "-f", "qcow2", "-c", command, path], capture_output=True,
+                          text=True, check=False)
+
+
+def overlay_of(ws, disk):
+    index = [d["name"] for d in ws["disks"]].index(disk)
+    return os.path.join(site.state, "m", ws["id"], f"d{index}-1.qcow2")
+
+
+def a_volume_takes_its_data_to_another_workstation():
+    site.apply(BOXES, "--no-start")
+    before = overlay_of(site.workstations("boxes")["a"], "out")
+    done = qemu_io(before, "write -P 0x5a 64k 4k")
+    check(done.returncode == 0, done.stderr)
+    moved = BOXES.replace(", volumes: [out]", "").replace(
+        "name: b, memory: 64 MiB, disks: [{size: 8 MiB}]",
+        "name: b, memory: 64 MiB, disks: [{size: 8 MiB}], volumes: [out]")
+    site.apply(moved, "--no-start")
+    after = overlay_of(site.workstations("boxes")["b"], "out")
+    done = qemu_io(after, "read -P 0x5a 64k 4k")
+    check(done.returncode == 0 and "failed" not in done.stdout, f"{done.stdout} {done.stderr}")
+    check(not os.path.exists(before), "the old file is still there")
+    check(os.stat(after).st_uid == os.stat(overlay_of(site.workstations("boxes")["b"], "root")).st_uid,
+          "it belongs to another user")
+    done = site.apply(moved.replace(", volumes: [out]", ""), "--no-start", check_rc=False)
+    check(done.returncode == 4 and "delete data" in done.stderr, f"{done.returncode} {done.stderr}")
+    site.atoll("delete", "boxes")
+
+
 # ---- two sites ----
 
 def two_sites_share_a_host():
@@ -351,6 +393,8 @@ TESTS = [
     ("/vdc/clone/fresh-and-isolated", a_fresh_and_isolated_clone),
     ("/vdc/power/stop-shuts-down-and-start-boots", stop_shuts_down_and_start_boots),
     ("/vdc/power/a-crash-is-seen-and-the-policy-decides", a_crash_is_seen_and_the_policy_decides),
+    ("/vdc/volumes/take-their-data-to-another-workstation",
+     a_volume_takes_its_data_to_another_workstation),
     ("/vdc/two-sites-share-a-host", two_sites_share_a_host),
     ("/vdc/what-programs-read-is-there", what_programs_read_is_there),
     ("/vdc/delete/leaves-nothing", delete_leaves_nothing),

@@ -123,12 +123,12 @@ def a_stop_ends_a_crash_loop():
 
 
 def always_outlives_a_start_that_fails():
-    seed = f"{site.state}/m/{farm('always')['id']}/seed.iso"
-    os.rename(seed, seed + ".away")
+    disk = f"{site.state}/m/{farm('always')['id']}/d0-1.qcow2"
+    os.rename(disk, disk + ".away")
     before = len(site.jobs())
     crash("always")
     wait_until("a second start to fail", lambda: len(site.jobs()) >= before + 2, 30)
-    os.rename(seed + ".away", seed)
+    os.rename(disk + ".away", disk)
     wait_until("it to run again", lambda: runs("always"), 30)
 
 

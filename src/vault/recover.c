@@ -242,7 +242,10 @@ static bool reconcile(struct at_vault *vault, GArray *files, GError **error)
         struct at_pack_meta *m = find_meta(metas, f->id);
         if (m && m->state == AT_PACK_REMOVING) {
             g_autofree char *path = at_packs_path(vault->packs, f->id);
-            if (!at_unlink_durable(path, error))
+            /* As gc does: a reader that has it open must not hold the space. */
+            if (truncate(path, 0) != 0)
+                return at_error_errno(error, errno, "empty %s", path);
+            if (!at_fault_point("vault.recover.unlink", error) || !at_unlink_durable(path, error))
                 return false;
             g_array_remove_index(files, i);
         }

@@ -170,6 +170,33 @@ static void forged(void)
     fixture_close(&f);
 }
 
+/* Killed between emptying and removing a pack, or before: the next start empties it, too, because a
+ * reader that has it open would hold the space as long as it lives. */
+static void empties(void)
+{
+    g_autoptr(GError) error = NULL;
+    struct fixture f;
+    fixture_open(&f);
+    GRand *r = g_rand_new_with_seed(4);
+    g_autofree uint8_t *disk = disk_random(r, SIZE);
+    struct at_digest root;
+    ingest(&f, disk, SIZE, &root, NULL);
+    g_autofree char *pack = in_vault(&f, "packs/00000001.pack");
+    at_autofd reader = open(pack, O_RDONLY | O_CLOEXEC);
+    at_fault_plan("vault.pack.empty:EIO");
+    g_assert_false(at_vault_gc(f.vault, NULL, NULL, NULL, NULL, &error));
+    at_fault_plan(NULL);
+    struct stat st;
+    g_assert_cmpint(fstat(reader, &st), ==, 0);
+    g_assert_cmpint(st.st_size, >, 0);
+    fixture_reopen(&f);
+    g_assert_cmpint(fstat(reader, &st), ==, 0);
+    g_assert_cmpint(st.st_size, ==, 0);
+    g_assert_cmpint(access(pack, F_OK), !=, 0);
+    g_rand_free(r);
+    fixture_close(&f);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -178,5 +205,6 @@ int main(int argc, char **argv)
     g_test_add_func("/vault/gc/a-sector-that-cannot-be-read-keeps-its-pack-and-nothing-else",
                     gc_around);
     g_test_add_func("/vault/recovery/a-record-that-a-guest-has-forged-is-none", forged);
+    g_test_add_func("/vault/recovery/a-pack-that-was-to-be-removed-holds-no-space", empties);
     return g_test_run();
 }

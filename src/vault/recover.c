@@ -104,6 +104,13 @@ static bool catch_up(struct at_vault *vault, struct at_index_txn *txn, struct pa
     return at_index_pack_put(txn, &meta, error);
 }
 
+/* Nor need the names of packs that a crashed process has made be durable yet: before a commit. */
+static bool sync_names(struct at_vault *vault, GError **error)
+{
+    return at_fault_point("vault.packs.sync-dir", error) &&
+           at_fsync_dir(at_packs_dir(vault->packs), error);
+}
+
 /* Builds index.new from the packs; @bad (may be NULL) is carried over. */
 static bool build(struct at_vault *vault, GArray *files, GArray *bad, at_progress_func progress,
                   void *user, GCancellable *cancellable, GError **error)
@@ -136,6 +143,7 @@ static bool build(struct at_vault *vault, GArray *files, GArray *bad, at_progres
                 ok =
                     at_index_quarantine(txn, &g_array_index(bad, struct at_digest, k), true, error);
         }
+        ok = ok && sync_names(vault, error);
         if (ok)
             ok = at_index_commit(txn, error);
         else
@@ -275,7 +283,7 @@ static bool reconcile(struct at_vault *vault, GArray *files, GError **error)
         if (!m || m->indexed < f->size)
             ok = catch_up(vault, txn, f, m ? m->indexed : 0, error);
     }
-    if (!ok) {
+    if (!ok || !sync_names(vault, error)) {
         at_index_abort(txn);
         return false;
     }

@@ -8,6 +8,7 @@
 
 #include "base/atomic-file.h"
 #include "base/cleanup.h"
+#include "base/error.h"
 #include "base/fault.h"
 #include "disk.h"
 #include "vault/vault-internal.h"
@@ -197,6 +198,41 @@ static void empties(void)
     fixture_close(&f);
 }
 
+/* Rows may only be committed over packs whose names are durable. */
+static void syncs_names(void)
+{
+    g_autoptr(GError) error = NULL;
+    struct fixture f;
+    fixture_open(&f);
+    GRand *r = g_rand_new_with_seed(5);
+    g_autofree uint8_t *disk = disk_random(r, SIZE);
+    struct at_digest root;
+    ingest(&f, disk, SIZE, &root, NULL);
+    for (int lost = 0; lost < 2; lost++) {
+        if (lost) {
+            lose_index(&f);
+        } else {
+            g_autofree char *packs = in_vault(&f, "packs/00000001.pack");
+            g_autofree char *bytes = NULL;
+            gsize len;
+            g_assert_true(g_file_get_contents(packs, &bytes, &len, NULL));
+            at_vault_close(g_steal_pointer(&f.vault));
+            at_autofd fd = open(packs, O_WRONLY | O_APPEND | O_CLOEXEC);
+            gssize more = (gssize)len - (gssize)AT_PACK_HEADER;
+            g_assert_cmpint(write(fd, bytes + AT_PACK_HEADER, (size_t)more), ==, more);
+        }
+        at_fault_plan("vault.packs.sync-dir:EIO");
+        g_assert_null(at_vault_open(f.vault_dir, AT_VAULT_WRITE, (gid_t)-1, &error));
+        g_assert_error(error, AT_ERROR, AT_ERROR_IO);
+        g_clear_error(&error);
+        at_fault_plan(NULL);
+        fixture_reopen(&f);
+        check_disk(f.vault, &root, disk, SIZE);
+    }
+    g_rand_free(r);
+    fixture_close(&f);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -206,5 +242,6 @@ int main(int argc, char **argv)
                     gc_around);
     g_test_add_func("/vault/recovery/a-record-that-a-guest-has-forged-is-none", forged);
     g_test_add_func("/vault/recovery/a-pack-that-was-to-be-removed-holds-no-space", empties);
+    g_test_add_func("/vault/recovery/syncs-the-names-of-packs-before-a-commit", syncs_names);
     return g_test_run();
 }

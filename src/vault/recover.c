@@ -229,13 +229,14 @@ static bool open_index(struct at_vault *vault, GArray *files, bool *ret_usable, 
         return false;
     }
     struct at_index_stats stats;
-    if (!at_index_stats(vault->index, &stats, error)) /* also checks the format */
-        return false;
-    g_autoptr(GArray) metas = at_index_packs(vault->index, error);
-    if (!metas)
-        return false;
-    *ret_usable = plausible(metas, files);
-    return true;
+    bool ok = at_index_stats(vault->index, &stats, &local); /* also checks the format */
+    g_autoptr(GArray) metas = ok ? at_index_packs(vault->index, &local) : NULL;
+    if (metas || local->code == AT_ERROR_CORRUPT) {
+        *ret_usable = metas && plausible(metas, files);
+        return true;
+    }
+    g_propagate_error(error, g_steal_pointer(&local));
+    return false;
 }
 
 /* Tails behind what the index knows, and packs that gc was about to remove. */

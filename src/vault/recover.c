@@ -111,9 +111,9 @@ static bool sync_names(struct at_vault *vault, GError **error)
            at_fsync_dir(at_packs_dir(vault->packs), error);
 }
 
-/* Builds index.new from the packs; @bad (may be NULL) is carried over. */
-static bool build(struct at_vault *vault, GArray *files, GArray *bad, at_progress_func progress,
-                  void *user, GCancellable *cancellable, GError **error)
+/* Builds index.new from the packs. */
+static bool build(struct at_vault *vault, GArray *files, at_progress_func progress, void *user,
+                  GCancellable *cancellable, GError **error)
 {
     g_autofree char *dir = at_vault_path(vault, "index.new");
     if (!at_remove_tree(dir, error) || !at_mkdirs(dir, 0750, error))
@@ -128,21 +128,15 @@ static bool build(struct at_vault *vault, GArray *files, GArray *bad, at_progres
     for (unsigned i = 0; i < files->len; i++)
         total += g_array_index(files, struct pack_file, i).size;
     bool ok = true;
-    for (unsigned i = 0; ok && i <= files->len; i++) {
+    for (unsigned i = 0; ok && i < files->len; i++) {
         struct at_index_txn *txn = at_index_begin(index, error);
         if (!txn) {
             ok = false;
             break;
         }
-        if (i < files->len) {
-            struct pack_file *f = &g_array_index(files, struct pack_file, i);
-            ok = catch_up(vault, txn, f, 0, error);
-            done += f->size;
-        } else {
-            for (unsigned k = 0; ok && bad && k < bad->len; k++)
-                ok =
-                    at_index_quarantine(txn, &g_array_index(bad, struct at_digest, k), true, error);
-        }
+        struct pack_file *f = &g_array_index(files, struct pack_file, i);
+        ok = catch_up(vault, txn, f, 0, error);
+        done += f->size;
         ok = ok && sync_names(vault, error);
         if (ok)
             ok = at_index_commit(txn, error);
@@ -153,6 +147,23 @@ static bool build(struct at_vault *vault, GArray *files, GArray *bad, at_progres
         if (ok && g_cancellable_is_cancelled(cancellable))
             ok = at_error(error, AT_ERROR_CANCELLED, "cancelled");
     }
+    at_index_close(index);
+    return ok;
+}
+
+/* Carries @bad (may be NULL: none) over into index.new. */
+static bool carry_over(struct at_vault *vault, GArray *bad, GError **error)
+{
+    g_autofree char *dir = at_vault_path(vault, "index.new");
+    struct at_index *index = at_index_open(dir, true, vault->gid, error);
+    struct at_index_txn *txn = index ? at_index_begin(index, error) : NULL;
+    bool ok = txn != NULL;
+    for (unsigned i = 0; ok && bad && i < bad->len; i++)
+        ok = at_index_quarantine(txn, &g_array_index(bad, struct at_digest, i), true, error);
+    if (ok)
+        ok = at_index_commit(txn, error);
+    else
+        at_index_abort(txn);
     at_index_close(index);
     return ok;
 }
@@ -368,8 +379,8 @@ bool at_vault_recover(struct at_vault *vault, GError **error)
         g_autoptr(GArray) bad = vault->index ? at_index_quarantined(vault->index, NULL) : NULL;
         g_clear_pointer(&vault->index, at_index_close);
         g_autofree char *dir = at_vault_path(vault, "index");
-        if (!build(vault, files, bad, NULL, NULL, NULL, error) || !swap(vault, error) ||
-            !remove_old(vault, error))
+        if (!build(vault, files, NULL, NULL, NULL, error) || !carry_over(vault, bad, error) ||
+            !swap(vault, error) || !remove_old(vault, error))
             return false;
         vault->index = at_index_open(dir, true, vault->gid, error);
         if (!vault->index)
@@ -396,8 +407,7 @@ bool at_vault_reindex(struct at_vault *vault, at_progress_func progress, void *u
     at_store_roll(vault->store);
     bool ok = at_store_flush(vault->store, at_store_failures(vault->store), error);
     at_store_hold(vault->store);
-    g_autoptr(GArray) bad = ok ? at_index_quarantined(vault->index, error) : NULL;
-    g_autoptr(GArray) ids = bad ? at_packs_list(vault->packs, error) : NULL;
+    g_autoptr(GArray) ids = ok ? at_packs_list(vault->packs, error) : NULL;
     g_autoptr(GArray) metas = ids ? at_index_packs(vault->index, error) : NULL;
     ok = metas != NULL;
     /* Only what was committed; puts that go on meanwhile are committed to the new index. */
@@ -416,8 +426,13 @@ bool at_vault_reindex(struct at_vault *vault, at_progress_func progress, void *u
         g_array_append_val(files, f);
     }
     bool changed;
-    ok = ok && build(vault, files, bad, progress, user, cancellable, error) && swap(vault, error) &&
-         at_index_refresh(vault->index, &changed, error) && remove_old(vault, error);
+    ok = ok && build(vault, files, progress, user, cancellable, error);
+    g_mutex_lock(&vault->damage_lock); /* what was noted while we built is carried over, too */
+    g_autoptr(GArray) bad = ok ? at_index_quarantined(vault->index, error) : NULL;
+    ok = bad && carry_over(vault, bad, error) && swap(vault, error) &&
+         at_index_refresh(vault->index, &changed, error);
+    g_mutex_unlock(&vault->damage_lock);
+    ok = ok && remove_old(vault, error);
     at_store_release(vault->store);
     g_mutex_unlock(&vault->gc_lock);
     return ok;

@@ -292,6 +292,31 @@ static void corrupt_index(void)
     fixture_close(&f);
 }
 
+/* Comes with the progress of a reindex: the index is being built beside. */
+static void note_damage(uint64_t done, uint64_t total, void *user)
+{
+    struct fixture *f = user;
+    static const struct at_digest digest = {{0xda}};
+    g_assert_true(at_vault_note_damage(f->vault, &digest, 1, NULL));
+}
+
+static void damage_beside_reindex(void)
+{
+    g_autoptr(GError) error = NULL;
+    struct fixture f;
+    fixture_open(&f);
+    struct at_digest root;
+    struct at_vault_stats stats;
+    ingest(&f, (const uint8_t *)"x", 1, &root, NULL);
+    g_assert_true(at_vault_reindex(f.vault, note_damage, &f, NULL, &error));
+    g_assert_true(at_vault_stats(f.vault, &stats, &error));
+    g_assert_cmpuint(stats.quarantined, ==, 1);
+    fixture_reopen(&f);
+    g_assert_true(at_vault_stats(f.vault, &stats, &error));
+    g_assert_cmpuint(stats.quarantined, ==, 1);
+    fixture_close(&f);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -304,5 +329,7 @@ int main(int argc, char **argv)
     g_test_add_func("/vault/recovery/syncs-the-names-of-packs-before-a-commit", syncs_names);
     g_test_add_func("/vault/recovery/an-index-that-was-cut-anywhere-is-rebuilt", cut_index);
     g_test_add_func("/vault/recovery/an-index-with-malformed-counters-is-rebuilt", corrupt_index);
+    g_test_add_func("/vault/recovery/damage-found-during-a-reindex-is-not-forgotten",
+                    damage_beside_reindex);
     return g_test_run();
 }

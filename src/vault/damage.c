@@ -16,13 +16,9 @@
 #define LINE_LEN (AT_DIGEST_HEX + 1)
 #define REPORT_MAX (1000 * LINE_LEN)
 
-bool at_vault_note_damage(struct at_vault *vault, const struct at_digest *digests, unsigned n,
-                          GError **error)
+static bool write_down(struct at_vault *vault, const struct at_digest *digests, unsigned n,
+                       GError **error)
 {
-    if (n == 0)
-        return true;
-    for (unsigned i = 0; i < n; i++)
-        at_store_distrust(vault->store, &digests[i]);
     struct at_index_txn *txn = at_index_begin(vault->index, error);
     if (!txn)
         return false;
@@ -33,6 +29,19 @@ bool at_vault_note_damage(struct at_vault *vault, const struct at_digest *digest
         }
     }
     return at_index_commit(txn, error);
+}
+
+bool at_vault_note_damage(struct at_vault *vault, const struct at_digest *digests, unsigned n,
+                          GError **error)
+{
+    if (n == 0)
+        return true;
+    for (unsigned i = 0; i < n; i++)
+        at_store_distrust(vault->store, &digests[i]);
+    g_mutex_lock(&vault->damage_lock);
+    bool ok = write_down(vault, digests, n, error);
+    g_mutex_unlock(&vault->damage_lock);
+    return ok;
 }
 
 void at_vault_found_damage(struct at_vault *vault, const struct at_digest *digest)

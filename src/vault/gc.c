@@ -257,28 +257,41 @@ static bool count_live(struct gc *gc, GHashTable *uses, GError **error)
     return true;
 }
 
-/* Packs that are worth rewriting, the emptiest first. */
-static GArray *choose(struct gc *gc, GError **error)
+/* The pack files before the floor's, behind which nothing can be garbage yet.  One that the index
+ * does not know was left by a commit that failed. */
+static GHashTable *list_uses(struct gc *gc, GError **error)
 {
     struct at_vault *vault = gc->vault;
-    g_autoptr(GArray) metas = at_index_packs(vault->index, error);
+    g_autoptr(GArray) ids = at_packs_list(vault->packs, error);
+    g_autoptr(GArray) metas = ids ? at_index_packs(vault->index, error) : NULL;
     if (!metas)
         return NULL;
     g_autoptr(GHashTable) uses = g_hash_table_new_full(NULL, NULL, NULL, g_free);
-    for (unsigned i = 0; i < metas->len; i++) {
-        struct at_pack_meta *m = &g_array_index(metas, struct at_pack_meta, i);
-        g_autofree char *path = at_packs_path(vault->packs, m->id);
+    for (unsigned i = 0; i < ids->len; i++) {
+        uint32_t id = g_array_index(ids, uint32_t, i);
+        g_autofree char *path = at_packs_path(vault->packs, id);
         struct stat st;
-        /* Nothing in or behind the floor's pack can be garbage yet. */
-        if (m->id >= gc->run.floor.pack || stat(path, &st) != 0)
+        if (id >= gc->run.floor.pack || at_store_has_open(vault->store, id) || stat(path, &st) != 0)
             continue;
         struct pack_use *use = g_new0(struct pack_use, 1);
-        use->id = m->id;
+        use->id = use->meta.id = id;
         use->size = (uint64_t)st.st_size;
-        use->meta = *m;
-        g_hash_table_insert(uses, GUINT_TO_POINTER(m->id), use);
+        g_hash_table_insert(uses, GUINT_TO_POINTER(id), use);
     }
-    if (!count_live(gc, uses, error))
+    for (unsigned i = 0; i < metas->len; i++) {
+        struct at_pack_meta *m = &g_array_index(metas, struct at_pack_meta, i);
+        struct pack_use *use = g_hash_table_lookup(uses, GUINT_TO_POINTER(m->id));
+        if (use)
+            use->meta = *m;
+    }
+    return g_steal_pointer(&uses);
+}
+
+/* Packs that are worth rewriting, the emptiest first. */
+static GArray *choose(struct gc *gc, GError **error)
+{
+    g_autoptr(GHashTable) uses = list_uses(gc, error);
+    if (!uses || !count_live(gc, uses, error))
         return NULL;
     GArray *victims = g_array_new(FALSE, FALSE, sizeof(struct pack_use));
     GHashTableIter it;

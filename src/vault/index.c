@@ -4,6 +4,7 @@
 #include "vault/index.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <lmdb.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -55,12 +56,12 @@ static bool fail(GError **error, int rc, const char *what)
 {
     if (rc > 0)
         return at_error_errno(error, rc, "index: %s", what);
-    enum at_error_code code =
-        rc == MDB_MAP_FULL ? AT_ERROR_NO_SPACE
-        : rc == MDB_CORRUPTED || rc == MDB_PAGE_NOTFOUND || rc == MDB_INVALID || rc == MDB_PANIC
-            ? AT_ERROR_CORRUPT
-        : rc == MDB_VERSION_MISMATCH ? AT_ERROR_INVALID
-                                     : AT_ERROR_IO;
+    enum at_error_code code = rc == MDB_MAP_FULL ? AT_ERROR_NO_SPACE
+                              : rc == MDB_CORRUPTED || rc == MDB_PAGE_NOTFOUND ||
+                                      rc == MDB_INVALID || rc == MDB_PANIC || rc == MDB_CURSOR_FULL
+                                  ? AT_ERROR_CORRUPT
+                              : rc == MDB_VERSION_MISMATCH ? AT_ERROR_INVALID
+                                                           : AT_ERROR_IO;
     return at_error(error, code, "index: %s: %s", what, mdb_strerror(rc));
 }
 
@@ -83,6 +84,47 @@ static void env_unref(struct env *env)
     g_mutex_unlock(&envs_lock);
     g_mutex_clear(&env->pool_lock);
     g_free(env);
+}
+
+/* Bytes that the file must have: LMDB maps it, and a page behind its end would kill us.  When the
+ * last pages of a transaction are free again when it commits, LMDB does not write them. */
+static bool size_of(struct env *env, int *ret_fd, uint64_t *ret_needed, uint64_t *ret_actual,
+                    GError **error)
+{
+    MDB_envinfo info;
+    MDB_stat stat;
+    struct stat st;
+    int rc = mdb_env_info(env->env, &info);
+    if (!rc)
+        rc = mdb_env_stat(env->env, &stat);
+    if (!rc)
+        rc = mdb_env_get_fd(env->env, ret_fd);
+    if (rc)
+        return fail(error, rc, "look at the file");
+    if (fstat(*ret_fd, &st) != 0)
+        return at_error_errno(error, errno, "index: look at the file");
+    *ret_needed = ((uint64_t)info.me_last_pgno + 1) * stat.ms_psize;
+    *ret_actual = (uint64_t)st.st_size;
+    return true;
+}
+
+static bool check_size(struct env *env, GError **error)
+{
+    int fd;
+    uint64_t needed, actual;
+    if (!size_of(env, &fd, &needed, &actual, error))
+        return false;
+    return actual >= needed || at_error(error, AT_ERROR_CORRUPT, "index: data.mdb has been cut");
+}
+
+/* So that check_size() can tell.  Another transaction may be growing the file at the same time:
+ * this neither shortens it nor touches what is there. */
+static void keep_size(struct env *env)
+{
+    int fd;
+    uint64_t needed, actual;
+    if (size_of(env, &fd, &needed, &actual, NULL) && actual < needed)
+        (void)!fallocate(fd, 0, (off_t)needed - 1, 1);
 }
 
 static bool open_tables(struct env *env, GError **error)
@@ -143,7 +185,7 @@ static struct env *env_make(const char *dir, bool writer, gid_t gid, GError **er
         fail(error, rc, "open");
     } else if (writer && !set_modes(dir, gid, error)) {
         rc = -1;
-    } else if (!open_tables(env, error)) {
+    } else if ((writer && !check_size(env, error)) || !open_tables(env, error)) {
         rc = -1;
     }
     if (rc) {
@@ -490,6 +532,8 @@ bool at_index_commit(struct at_index_txn *t, GError **error)
         mdb_txn_abort(t->txn);
     else
         rc = mdb_txn_commit(t->txn);
+    if (!rc)
+        keep_size(t->env);
     txn_end(t);
     return rc ? fail(error, rc, "commit") : true;
 }

@@ -104,9 +104,16 @@ static bool catch_up(struct at_vault *vault, struct at_index_txn *txn, struct pa
     return at_index_pack_put(txn, &meta, error);
 }
 
-/* Builds index.new from the packs; @bad (may be NULL) is carried over. */
-static bool build(struct at_vault *vault, GArray *files, GArray *bad, at_progress_func progress,
-                  void *user, GCancellable *cancellable, GError **error)
+/* Nor need the names of packs that a crashed process has made be durable yet: before a commit. */
+static bool sync_names(struct at_vault *vault, GError **error)
+{
+    return at_fault_point("vault.packs.sync-dir", error) &&
+           at_fsync_dir(at_packs_dir(vault->packs), error);
+}
+
+/* Builds index.new from the packs. */
+static bool build(struct at_vault *vault, GArray *files, at_progress_func progress, void *user,
+                  GCancellable *cancellable, GError **error)
 {
     g_autofree char *dir = at_vault_path(vault, "index.new");
     if (!at_remove_tree(dir, error) || !at_mkdirs(dir, 0750, error))
@@ -121,21 +128,16 @@ static bool build(struct at_vault *vault, GArray *files, GArray *bad, at_progres
     for (unsigned i = 0; i < files->len; i++)
         total += g_array_index(files, struct pack_file, i).size;
     bool ok = true;
-    for (unsigned i = 0; ok && i <= files->len; i++) {
+    for (unsigned i = 0; ok && i < files->len; i++) {
         struct at_index_txn *txn = at_index_begin(index, error);
         if (!txn) {
             ok = false;
             break;
         }
-        if (i < files->len) {
-            struct pack_file *f = &g_array_index(files, struct pack_file, i);
-            ok = catch_up(vault, txn, f, 0, error);
-            done += f->size;
-        } else {
-            for (unsigned k = 0; ok && bad && k < bad->len; k++)
-                ok =
-                    at_index_quarantine(txn, &g_array_index(bad, struct at_digest, k), true, error);
-        }
+        struct pack_file *f = &g_array_index(files, struct pack_file, i);
+        ok = catch_up(vault, txn, f, 0, error);
+        done += f->size;
+        ok = ok && sync_names(vault, error);
         if (ok)
             ok = at_index_commit(txn, error);
         else
@@ -145,6 +147,23 @@ static bool build(struct at_vault *vault, GArray *files, GArray *bad, at_progres
         if (ok && g_cancellable_is_cancelled(cancellable))
             ok = at_error(error, AT_ERROR_CANCELLED, "cancelled");
     }
+    at_index_close(index);
+    return ok;
+}
+
+/* Carries @bad (may be NULL: none) over into index.new. */
+static bool carry_over(struct at_vault *vault, GArray *bad, GError **error)
+{
+    g_autofree char *dir = at_vault_path(vault, "index.new");
+    struct at_index *index = at_index_open(dir, true, vault->gid, error);
+    struct at_index_txn *txn = index ? at_index_begin(index, error) : NULL;
+    bool ok = txn != NULL;
+    for (unsigned i = 0; ok && bad && i < bad->len; i++)
+        ok = at_index_quarantine(txn, &g_array_index(bad, struct at_digest, i), true, error);
+    if (ok)
+        ok = at_index_commit(txn, error);
+    else
+        at_index_abort(txn);
     at_index_close(index);
     return ok;
 }
@@ -221,13 +240,14 @@ static bool open_index(struct at_vault *vault, GArray *files, bool *ret_usable, 
         return false;
     }
     struct at_index_stats stats;
-    if (!at_index_stats(vault->index, &stats, error)) /* also checks the format */
-        return false;
-    g_autoptr(GArray) metas = at_index_packs(vault->index, error);
-    if (!metas)
-        return false;
-    *ret_usable = plausible(metas, files);
-    return true;
+    bool ok = at_index_stats(vault->index, &stats, &local); /* also checks the format */
+    g_autoptr(GArray) metas = ok ? at_index_packs(vault->index, &local) : NULL;
+    if (metas || local->code == AT_ERROR_CORRUPT) {
+        *ret_usable = metas && plausible(metas, files);
+        return true;
+    }
+    g_propagate_error(error, g_steal_pointer(&local));
+    return false;
 }
 
 /* Tails behind what the index knows, and packs that gc was about to remove. */
@@ -242,7 +262,10 @@ static bool reconcile(struct at_vault *vault, GArray *files, GError **error)
         struct at_pack_meta *m = find_meta(metas, f->id);
         if (m && m->state == AT_PACK_REMOVING) {
             g_autofree char *path = at_packs_path(vault->packs, f->id);
-            if (!at_unlink_durable(path, error))
+            /* As gc does: a reader that has it open must not hold the space. */
+            if (truncate(path, 0) != 0)
+                return at_error_errno(error, errno, "empty %s", path);
+            if (!at_fault_point("vault.recover.unlink", error) || !at_unlink_durable(path, error))
                 return false;
             g_array_remove_index(files, i);
         }
@@ -272,7 +295,7 @@ static bool reconcile(struct at_vault *vault, GArray *files, GError **error)
         if (!m || m->indexed < f->size)
             ok = catch_up(vault, txn, f, m ? m->indexed : 0, error);
     }
-    if (!ok) {
+    if (!ok || !sync_names(vault, error)) {
         at_index_abort(txn);
         return false;
     }
@@ -356,8 +379,8 @@ bool at_vault_recover(struct at_vault *vault, GError **error)
         g_autoptr(GArray) bad = vault->index ? at_index_quarantined(vault->index, NULL) : NULL;
         g_clear_pointer(&vault->index, at_index_close);
         g_autofree char *dir = at_vault_path(vault, "index");
-        if (!build(vault, files, bad, NULL, NULL, NULL, error) || !swap(vault, error) ||
-            !remove_old(vault, error))
+        if (!build(vault, files, NULL, NULL, NULL, error) || !carry_over(vault, bad, error) ||
+            !swap(vault, error) || !remove_old(vault, error))
             return false;
         vault->index = at_index_open(dir, true, vault->gid, error);
         if (!vault->index)
@@ -384,8 +407,7 @@ bool at_vault_reindex(struct at_vault *vault, at_progress_func progress, void *u
     at_store_roll(vault->store);
     bool ok = at_store_flush(vault->store, at_store_failures(vault->store), error);
     at_store_hold(vault->store);
-    g_autoptr(GArray) bad = ok ? at_index_quarantined(vault->index, error) : NULL;
-    g_autoptr(GArray) ids = bad ? at_packs_list(vault->packs, error) : NULL;
+    g_autoptr(GArray) ids = ok ? at_packs_list(vault->packs, error) : NULL;
     g_autoptr(GArray) metas = ids ? at_index_packs(vault->index, error) : NULL;
     ok = metas != NULL;
     /* Only what was committed; puts that go on meanwhile are committed to the new index. */
@@ -404,8 +426,13 @@ bool at_vault_reindex(struct at_vault *vault, at_progress_func progress, void *u
         g_array_append_val(files, f);
     }
     bool changed;
-    ok = ok && build(vault, files, bad, progress, user, cancellable, error) && swap(vault, error) &&
-         at_index_refresh(vault->index, &changed, error) && remove_old(vault, error);
+    ok = ok && build(vault, files, progress, user, cancellable, error);
+    g_mutex_lock(&vault->damage_lock); /* what was noted while we built is carried over, too */
+    g_autoptr(GArray) bad = ok ? at_index_quarantined(vault->index, error) : NULL;
+    ok = bad && carry_over(vault, bad, error) && swap(vault, error) &&
+         at_index_refresh(vault->index, &changed, error);
+    g_mutex_unlock(&vault->damage_lock);
+    ok = ok && remove_old(vault, error);
     at_store_release(vault->store);
     g_mutex_unlock(&vault->gc_lock);
     return ok;

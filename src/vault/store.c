@@ -170,6 +170,18 @@ uint32_t at_store_current(struct at_store *store)
     return id;
 }
 
+bool at_store_has_open(struct at_store *store, uint32_t id)
+{
+    bool open = false;
+    g_mutex_lock(&store->lock);
+    for (unsigned i = 0; i < store->tails->len; i++) {
+        const struct tail *t = g_ptr_array_index(store->tails, i);
+        open = open || (t->id == id && (t == store->current || t->end != t->indexed));
+    }
+    g_mutex_unlock(&store->lock);
+    return open;
+}
+
 /* ---- Everything below here until "Puts": store->lock is held ---- */
 
 /* Forgets all that is not durable, remembers why, and goes on in a new pack. */

@@ -29,6 +29,8 @@ struct at_position at_store_position(struct at_store *store);
 uint64_t at_store_failures(struct at_store *store);
 /* Pack that is being appended to (0: none). */
 uint32_t at_store_current(struct at_store *store);
+/* Whether a pack has bytes that no flush has committed yet, or is being appended to. */
+bool at_store_has_open(struct at_store *store, uint32_t id);
 /* The next record begins a new pack. */
 void at_store_roll(struct at_store *store);
 

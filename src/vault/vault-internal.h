@@ -34,6 +34,7 @@ struct at_vault {
     GMutex sessions_lock; /* guards the three below */
     GPtrArray *sessions;  /* open ones, and ended ones that a running gc must still respect */
     struct at_gc_run *gc; /* the run that is in progress, or NULL */
+    GMutex damage_lock;   /* noting damage, against a reindex that replaces the index */
     GMutex roots_lock;    /* guards the set of root files against gc's reading of it */
 };
 

@@ -195,6 +195,7 @@ struct at_vault *at_vault_open(const char *dir, unsigned flags, gid_t gid, GErro
     g_rw_lock_init(&vault->sweep_lock);
     g_mutex_init(&vault->gc_lock);
     g_mutex_init(&vault->sessions_lock);
+    g_mutex_init(&vault->damage_lock);
     g_mutex_init(&vault->roots_lock);
     vault->sessions = g_ptr_array_new();
     bool make = vault->writer && (flags & AT_VAULT_CREATE) && is_empty_or_missing(dir);
@@ -226,6 +227,7 @@ void at_vault_close(struct at_vault *vault)
     g_rw_lock_clear(&vault->sweep_lock);
     g_mutex_clear(&vault->gc_lock);
     g_mutex_clear(&vault->sessions_lock);
+    g_mutex_clear(&vault->damage_lock);
     g_mutex_clear(&vault->roots_lock);
     g_free(vault->dir);
     g_free(vault);

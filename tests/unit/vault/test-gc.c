@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/fault.h"
 #include "disk.h"
 #include "vault/vault-internal.h"
 
@@ -213,6 +214,41 @@ static void refuses_what_is_being_freed(void)
     fixture_close(&f);
 }
 
+static void frees_failed_commits(void)
+{
+    g_autoptr(GError) error = NULL;
+    struct fixture f;
+    fixture_open(&f);
+    GRand *r = g_rand_new_with_seed(11);
+    g_autofree uint8_t *disk = disk_random(r, SIZE), *lost = disk_random(r, SIZE);
+    struct at_digest root, none;
+    struct at_vault_stats before, after;
+    ingest(&f, disk, SIZE, &root, NULL);
+    set_root(&f, "image/x", AT_ROOT_TREE, &root);
+    at_store_roll(f.vault->store);
+    at_vault_stats(f.vault, &before, NULL);
+    struct at_vault_session *session = at_vault_session_begin(f.vault, &error);
+    struct at_tree_writer *w = at_tree_writer_new(session, NULL, SIZE, &error);
+    g_assert_true(at_tree_writer_data(w, 0, lost, SIZE, &error));
+    at_fault_plan("vault.index.commit:ENOSPC");
+    g_assert_false(at_tree_writer_finish(w, &none, NULL, &error));
+    at_fault_plan(NULL);
+    g_clear_error(&error);
+    at_tree_writer_free(w);
+    at_vault_session_end(session);
+    at_vault_stats(f.vault, &after, NULL);
+    g_assert_cmpuint(after.packs, ==, before.packs + 1); /* nobody knew whether it was committed */
+    g_assert_cmpuint(collect(&f).bytes_freed, >, 0);
+    at_vault_stats(f.vault, &after, NULL);
+    g_assert_cmpuint(after.packs, ==, before.packs);
+    g_assert_cmpuint(after.stored_bytes, ==, before.stored_bytes);
+    check_disk(f.vault, &root, disk, SIZE);
+    fixture_reopen(&f);
+    check_disk(f.vault, &root, disk, SIZE);
+    g_rand_free(r);
+    fixture_close(&f);
+}
+
 static void roots(void)
 {
     g_autoptr(GError) error = NULL;
@@ -259,6 +295,7 @@ int main(int argc, char **argv)
                     frees_and_compacts);
     g_test_add_func("/vault/gc/keeps-what-an-open-session-relies-on", keeps_sessions);
     g_test_add_func("/vault/gc/keeps-the-disks-of-a-manifest", keeps_manifests);
+    g_test_add_func("/vault/gc/frees-packs-whose-commit-has-failed", frees_failed_commits);
     g_test_add_func("/vault/gc/what-is-being-freed-is-no-base-and-in-no-manifest",
                     refuses_what_is_being_freed);
     return g_test_run();

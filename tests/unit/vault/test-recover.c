@@ -2,12 +2,14 @@
 /* Recovery and gc on disks that cannot be read everywhere, and over bytes that a guest has chosen.
  */
 #include <fcntl.h>
+#include <lmdb.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/atomic-file.h"
 #include "base/cleanup.h"
+#include "base/error.h"
 #include "base/fault.h"
 #include "disk.h"
 #include "vault/vault-internal.h"
@@ -170,6 +172,151 @@ static void forged(void)
     fixture_close(&f);
 }
 
+/* Killed between emptying and removing a pack, or before: the next start empties it, too, because a
+ * reader that has it open would hold the space as long as it lives. */
+static void empties(void)
+{
+    g_autoptr(GError) error = NULL;
+    struct fixture f;
+    fixture_open(&f);
+    GRand *r = g_rand_new_with_seed(4);
+    g_autofree uint8_t *disk = disk_random(r, SIZE);
+    struct at_digest root;
+    ingest(&f, disk, SIZE, &root, NULL);
+    g_autofree char *pack = in_vault(&f, "packs/00000001.pack");
+    at_autofd reader = open(pack, O_RDONLY | O_CLOEXEC);
+    at_fault_plan("vault.pack.empty:EIO");
+    g_assert_false(at_vault_gc(f.vault, NULL, NULL, NULL, NULL, &error));
+    at_fault_plan(NULL);
+    struct stat st;
+    g_assert_cmpint(fstat(reader, &st), ==, 0);
+    g_assert_cmpint(st.st_size, >, 0);
+    fixture_reopen(&f);
+    g_assert_cmpint(fstat(reader, &st), ==, 0);
+    g_assert_cmpint(st.st_size, ==, 0);
+    g_assert_cmpint(access(pack, F_OK), !=, 0);
+    g_rand_free(r);
+    fixture_close(&f);
+}
+
+/* Rows may only be committed over packs whose names are durable. */
+static void syncs_names(void)
+{
+    g_autoptr(GError) error = NULL;
+    struct fixture f;
+    fixture_open(&f);
+    GRand *r = g_rand_new_with_seed(5);
+    g_autofree uint8_t *disk = disk_random(r, SIZE);
+    struct at_digest root;
+    ingest(&f, disk, SIZE, &root, NULL);
+    for (int lost = 0; lost < 2; lost++) {
+        if (lost) {
+            lose_index(&f);
+        } else {
+            g_autofree char *packs = in_vault(&f, "packs/00000001.pack");
+            g_autofree char *bytes = NULL;
+            gsize len;
+            g_assert_true(g_file_get_contents(packs, &bytes, &len, NULL));
+            at_vault_close(g_steal_pointer(&f.vault));
+            at_autofd fd = open(packs, O_WRONLY | O_APPEND | O_CLOEXEC);
+            gssize more = (gssize)len - (gssize)AT_PACK_HEADER;
+            g_assert_cmpint(write(fd, bytes + AT_PACK_HEADER, (size_t)more), ==, more);
+        }
+        at_fault_plan("vault.packs.sync-dir:EIO");
+        g_assert_null(at_vault_open(f.vault_dir, AT_VAULT_WRITE, (gid_t)-1, &error));
+        g_assert_error(error, AT_ERROR, AT_ERROR_IO);
+        g_clear_error(&error);
+        at_fault_plan(NULL);
+        fixture_reopen(&f);
+        check_disk(f.vault, &root, disk, SIZE);
+    }
+    g_rand_free(r);
+    fixture_close(&f);
+}
+
+/* LMDB maps the file: a page behind its end would be the end of the process. */
+static void cut_index(void)
+{
+    struct fixture f;
+    fixture_open(&f);
+    GRand *r = g_rand_new_with_seed(6);
+    g_autofree uint8_t *disk = disk_random(r, SIZE);
+    struct at_digest root;
+    ingest(&f, disk, SIZE, &root, NULL);
+    g_autofree char *data = in_vault(&f, "index/data.mdb");
+    for (uint64_t cut = size_of(data); cut > 0;) {
+        cut -= MIN(cut, (uint64_t)3000);
+        at_vault_close(g_steal_pointer(&f.vault));
+        g_assert_cmpint(truncate(data, (off_t)cut), ==, 0);
+        fixture_reopen(&f);
+        check_disk(f.vault, &root, disk, SIZE);
+    }
+    g_rand_free(r);
+    fixture_close(&f);
+}
+
+static void put_rubbish(const char *dir, const char *table, const char *key, const char *value)
+{
+    MDB_env *env;
+    MDB_txn *txn;
+    MDB_dbi dbi;
+    MDB_val k = {strlen(key), (void *)key}, v = {strlen(value), (void *)value};
+    g_assert_cmpint(mdb_env_create(&env), ==, 0);
+    g_assert_cmpint(mdb_env_set_maxdbs(env, 4), ==, 0);
+    g_assert_cmpint(mdb_env_open(env, dir, 0, 0600), ==, 0);
+    g_assert_cmpint(mdb_txn_begin(env, NULL, 0, &txn), ==, 0);
+    g_assert_cmpint(mdb_dbi_open(txn, table, 0, &dbi), ==, 0);
+    g_assert_cmpint(mdb_put(txn, dbi, &k, &v, 0), ==, 0);
+    g_assert_cmpint(mdb_txn_commit(txn), ==, 0);
+    mdb_env_close(env);
+}
+
+static void corrupt_index(void)
+{
+    struct fixture f;
+    fixture_open(&f);
+    GRand *r = g_rand_new_with_seed(7);
+    g_autofree uint8_t *disk = disk_random(r, SIZE);
+    struct at_digest root;
+    struct at_vault_stats before, after;
+    ingest(&f, disk, SIZE, &root, NULL);
+    at_vault_stats(f.vault, &before, NULL);
+    g_autofree char *index = in_vault(&f, "index");
+    at_vault_close(g_steal_pointer(&f.vault));
+    put_rubbish(index, "meta", "stats", "short");
+    fixture_reopen(&f);
+    at_vault_stats(f.vault, &after, NULL);
+    g_assert_cmpuint(before.chunks, ==, after.chunks);
+    check_disk(f.vault, &root, disk, SIZE);
+    g_rand_free(r);
+    fixture_close(&f);
+}
+
+/* Comes with the progress of a reindex: the index is being built beside. */
+static void note_damage(uint64_t done, uint64_t total, void *user)
+{
+    struct fixture *f = user;
+    static const struct at_digest digest = {{0xda}};
+    g_assert_true(at_vault_note_damage(f->vault, &digest, 1, NULL));
+}
+
+static void damage_beside_reindex(void)
+{
+    g_autoptr(GError) error = NULL;
+    struct fixture f;
+    fixture_open(&f);
+    struct at_digest root;
+    struct at_vault_stats stats;
+    ingest(&f, (const uint8_t *)"x", 1, &root, NULL);
+    g_assert_true(at_vault_reindex(f.vault, note_damage, &f, NULL, &error));
+    g_assert_true(at_vault_stats(f.vault, &stats, &error));
+    g_assert_cmpuint(stats.quarantined, ==, 1);
+    fixture_reopen(&f);
+    g_assert_true(at_vault_stats(f.vault, &stats, &error));
+    g_assert_cmpuint(stats.quarantined, ==, 1);
+    fixture_close(&f);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -178,5 +325,11 @@ int main(int argc, char **argv)
     g_test_add_func("/vault/gc/a-sector-that-cannot-be-read-keeps-its-pack-and-nothing-else",
                     gc_around);
     g_test_add_func("/vault/recovery/a-record-that-a-guest-has-forged-is-none", forged);
+    g_test_add_func("/vault/recovery/a-pack-that-was-to-be-removed-holds-no-space", empties);
+    g_test_add_func("/vault/recovery/syncs-the-names-of-packs-before-a-commit", syncs_names);
+    g_test_add_func("/vault/recovery/an-index-that-was-cut-anywhere-is-rebuilt", cut_index);
+    g_test_add_func("/vault/recovery/an-index-with-malformed-counters-is-rebuilt", corrupt_index);
+    g_test_add_func("/vault/recovery/damage-found-during-a-reindex-is-not-forgotten",
+                    damage_beside_reindex);
     return g_test_run();
 }

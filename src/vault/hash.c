@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* SHA-256 by OpenSSL's EVP with one context per thread, so that a call costs hashing and nothing
- * else, in pairs where the CPU can; Merkle roots as in RFC 6962 (leaves 0x00, inner nodes 0x01). */
+ * else; Merkle roots as in RFC 6962 (leaves 0x00, inner nodes 0x01). */
 #include "vault/hash.h"
 
 #include <openssl/evp.h>
 #include <string.h>
 #include <xxhash.h>
-
-#include "vault/sha-pair.h"
 
 static EVP_MD *sha256; /* fetched once */
 
@@ -44,18 +42,6 @@ static void digest_with(EVP_MD_CTX *ctx, int prefix, const void *data, size_t le
     g_assert(ok == 1);
 }
 
-/* Two of one length; the first result may overwrite the first message. */
-static void digest_two(EVP_MD_CTX *ctx, uint8_t prefix, const uint8_t *a, const uint8_t *b,
-                       size_t len, uint8_t *out_a, uint8_t *out_b)
-{
-    if (at_sha_pair_usable()) {
-        at_sha_pair(prefix, a, b, len, out_a, out_b);
-        return;
-    }
-    digest_with(ctx, prefix, a, len, out_a);
-    digest_with(ctx, prefix, b, len, out_b);
-}
-
 void at_hash(const void *data, size_t len, struct at_digest *ret_digest)
 {
     digest_with(peek_context(), -1, data, len, ret_digest->bytes);
@@ -67,20 +53,14 @@ void at_hash_chunk(const uint8_t *data, size_t len, struct at_digest *ret_digest
     uint8_t nodes[AT_CHUNK_MAX_BLOCKS + 1][AT_DIGEST_LEN];
     size_t n = len / AT_BLOCK;
     g_assert(n >= 1 && n <= AT_CHUNK_MAX_BLOCKS);
-    for (size_t i = 0; i + 1 < n; i += 2)
-        digest_two(ctx, 0, data + i * AT_BLOCK, data + (i + 1) * AT_BLOCK, AT_BLOCK, nodes[i],
-                   nodes[i + 1]);
-    if (n % 2)
-        digest_with(ctx, 0, data + (n - 1) * AT_BLOCK, AT_BLOCK, nodes[n - 1]);
+    for (size_t i = 0; i < n; i++)
+        digest_with(ctx, 0, data + i * AT_BLOCK, AT_BLOCK, nodes[i]);
     /* Pairing level by level with an odd last one carried up is RFC 6962's split at the largest
      * power of two. */
     while (n > 1) {
         size_t half = n / 2;
-        for (size_t i = 0; i + 1 < half; i += 2)
-            digest_two(ctx, 1, nodes[2 * i], nodes[2 * i + 2], 2 * AT_DIGEST_LEN, nodes[i],
-                       nodes[i + 1]);
-        if (half % 2)
-            digest_with(ctx, 1, nodes[2 * half - 2], 2 * AT_DIGEST_LEN, nodes[half - 1]);
+        for (size_t i = 0; i < half; i++)
+            digest_with(ctx, 1, nodes[2 * i], 2 * AT_DIGEST_LEN, nodes[i]);
         if (n % 2)
             memmove(nodes[half], nodes[n - 1], AT_DIGEST_LEN);
         n = half + n % 2;

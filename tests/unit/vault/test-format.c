@@ -6,7 +6,6 @@
 #include "vault/codec.h"
 #include "vault/hash.h"
 #include "vault/node.h"
-#include "vault/sha-pair.h"
 
 /* Every vector of the document's section 8, by what it describes. */
 static void check_vector(const char *what, const struct at_digest *digest)
@@ -138,32 +137,10 @@ static void codecs(void)
     g_rand_free(r);
 }
 
-static void pairs(void)
-{
-    if (!at_sha_pair_usable()) {
-        g_test_skip("this CPU has no SHA instructions");
-        return;
-    }
-    uint8_t text[2][4098];
-    for (unsigned i = 0; i < sizeof text; i++)
-        text[i / 4098][i % 4098] = (uint8_t)(i * 2654435761u >> 24);
-    for (size_t len = 63; len <= 4097; len += len < 300 ? 1 : 61) {
-        struct at_digest expected[2], actual[2];
-        for (int i = 0; i < 2; i++) {
-            text[i][0] = (uint8_t)len;
-            at_hash(text[i], len + 1, &expected[i]);
-        }
-        at_sha_pair((uint8_t)len, text[0] + 1, text[1] + 1, len, actual[0].bytes, actual[1].bytes);
-        for (int i = 0; i < 2; i++)
-            g_assert_true(at_digest_equal(&expected[i], &actual[i]));
-    }
-}
-
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/vault/format/names-are-those-of-the-document", vectors);
-    g_test_add_func("/vault/format/two-hashes-at-once-are-those-of-openssl", pairs);
     g_test_add_func("/vault/format/a-record-header-with-any-bit-flipped-is-none", records);
     g_test_add_func("/vault/format/malformed-nodes-and-disks-are-refused", nodes);
     g_test_add_func("/vault/format/codecs-give-back-what-they-got-or-nothing", codecs);

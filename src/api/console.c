@@ -143,6 +143,11 @@ static gboolean on_readable(int fd, GIOCondition condition, gpointer user)
 {
     struct console *c = user;
     char buffer[READ_MAX];
+    /* While the client's goodbye is answered there is nobody to send to; on_closed follows. */
+    if (soup_websocket_connection_get_state(c->websocket) != SOUP_WEBSOCKET_STATE_OPEN) {
+        unwatch(&c->readable);
+        return G_SOURCE_REMOVE;
+    }
     ssize_t n = read(fd, buffer, MIN(sizeof buffer, WINDOW - c->outstanding));
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return G_SOURCE_CONTINUE;

@@ -163,6 +163,22 @@ static void a_guest_that_goes_closes_the_console(struct fixture *f, const void *
     g_assert_cmpuint(ws_close_code(f->client), ==, 1000);
 }
 
+/* The client does not read, so the answer to its goodbye waits behind what the guest has said. */
+static void a_guest_may_talk_on_while_the_client_leaves(struct fixture *f, const void *u)
+{
+    g_autofree char *much = g_strnfill(8 * 1024, 'x');
+    for (int i = 0; i < 30; i++)
+        g_assert_cmpint(write(f->guest, much, 8 * 1024), ==, 8 * 1024);
+    const unsigned char code[] = {1000 >> 8, 1000 & 0xff};
+    g_assert_true(ws_send(f->client, WS_CLOSE, true, code, sizeof code));
+    for (int i = 0; i < 100; i++) {
+        g_assert_cmpint(write(f->guest, "y", 1), ==, 1);
+        g_usleep(1000);
+    }
+    g_assert_cmpuint(ws_close_code(f->client), ==, 1000);
+    g_assert_true(client_sees_end(f->guest));
+}
+
 static void a_client_that_goes_frees_the_console(struct fixture *f, const void *u)
 {
     at_close_fd(&f->client);
@@ -237,6 +253,7 @@ int main(int argc, char **argv)
     ADD("a-message-that-never-ends-ends-the-console", a_message_that_never_ends_ends_the_console);
     ADD("input-that-the-guest-does-not-take-is-bounded",
         input_that_the_guest_does_not_take_is_bounded);
+    ADD("a-guest-may-talk-on-while-the-client-leaves", a_guest_may_talk_on_while_the_client_leaves);
     ADD("a-guest-that-goes-closes-the-console", a_guest_that_goes_closes_the_console);
     ADD("a-client-that-goes-frees-the-console", a_client_that_goes_frees_the_console);
     ADD("a-second-client-is-told", a_second_client_is_told);

@@ -16,8 +16,9 @@ struct at_tree {
     unsigned plans;      /* read-ahead that is being planned */
     bool closing;
     struct {
-        uint64_t next;  /* a read here goes on with this stream */
-        uint64_t ahead; /* read ahead up to here */
+        uint64_t next;   /* a read here goes on with this stream */
+        uint64_t ahead;  /* read ahead up to here */
+        uint64_t window; /* bytes to keep in preparation */
         uint64_t used;
     } streams[8];
     uint64_t tick;

@@ -5,7 +5,7 @@
 #include "base/error.h"
 #include "vault/tree-internal.h"
 
-#define READ_AHEAD (1u << 20) /* bytes kept in preparation for a sequential reader */
+#define AHEAD_FIRST (256u << 10) /* doubled as long as the reader goes on */
 
 struct at_tree *at_tree_open(struct at_vault *vault, const struct at_digest *root, GError **error)
 {
@@ -224,18 +224,22 @@ static void note_read(struct at_tree *tree, uint64_t offset, uint64_t end, uint6
         if (tree->streams[i].next == offset && tree->streams[i].used) {
             slot = i;
             uint64_t ahead = MAX(tree->streams[i].ahead, end);
-            if (ahead < end + READ_AHEAD / 2) {
+            uint64_t window = MIN(tree->streams[i].window, tree->vault->ahead_max);
+            if (ahead < end + window / 2) {
                 *ret_from = ahead;
-                *ret_to = end + READ_AHEAD;
+                *ret_to = end + window;
                 tree->streams[i].ahead = *ret_to;
+                tree->streams[i].window = window * 2;
             }
             break;
         }
         if (tree->streams[i].used < tree->streams[slot].used)
             slot = i;
     }
-    if (tree->streams[slot].next != offset || !tree->streams[slot].used)
+    if (tree->streams[slot].next != offset || !tree->streams[slot].used) {
         tree->streams[slot].ahead = 0;
+        tree->streams[slot].window = AHEAD_FIRST;
+    }
     tree->streams[slot].next = end;
     tree->streams[slot].used = ++tree->tick;
     g_mutex_unlock(&tree->lock);

@@ -22,6 +22,7 @@ struct at_vault {
     struct at_store *store;  /* writer only */
     GThreadPool *pool;       /* struct at_work; hashing, compressing, reading ahead */
     unsigned cores;
+    uint64_t ahead_max;       /* bytes kept in preparation for one sequential reader */
     at_damage_func on_damage; /* readers only */
     void *on_damage_user;
 

@@ -18,6 +18,8 @@
 
 #define CHUNK_CACHE (32u << 20)
 #define NODE_CACHE (8u << 20)
+#define AHEAD_MAX (4u << 20)
+#define AHEAD_SHARE 16 /* of the cache: readers must not push each other's chunks out */
 #define AHEAD_NICE 5
 
 char *at_vault_path(const struct at_vault *vault, const char *name)
@@ -170,6 +172,7 @@ static bool open_parts(struct at_vault *vault, GError **error)
     vault->packs = at_packs_new(packs);
     vault->chunks = at_cache_new(CHUNK_CACHE);
     vault->nodes = at_cache_new(NODE_CACHE);
+    vault->ahead_max = MIN(CHUNK_CACHE / AHEAD_SHARE, AHEAD_MAX);
     vault->cores = MAX(g_get_num_processors(), 1u);
     /* Threads of our own: a reader's step back, and one that a stepped-back thread would start later
      * could not be given the standing of the others. */
@@ -238,6 +241,7 @@ void at_vault_close(struct at_vault *vault)
 void at_vault_set_cache(struct at_vault *vault, size_t bytes)
 {
     at_cache_set_bytes(vault->chunks, bytes);
+    vault->ahead_max = MIN(bytes / AHEAD_SHARE, (size_t)AHEAD_MAX);
     at_cache_set_bytes(vault->nodes, MAX(bytes / 8, (size_t)NODE_CACHE));
 }
 

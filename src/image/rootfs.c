@@ -152,14 +152,17 @@ bool at_build_rootfs(const struct at_image_build *build, const char *root, const
                                       "umount \"$1/var/cache/apt/archives\"";
     g_autofree char *sources = find_sources(build->suite, cancellable, error);
     g_autofree char *include = sources ? join_packages(build, error) : NULL;
+    /* What mmdebstrap leaves when it is killed (a key ring) must go with the rest of the work. */
+    g_autofree char *scratch = g_strconcat(stage, ".tmp", NULL);
     if (!include || !at_mkdirs(build->cache_dir, 0755, error) || !at_mkdirs(stage, 0755, error) ||
-        !at_guest_files_write(stage, error))
+        !at_mkdirs(scratch, 0700, error) || !at_guest_files_write(stage, error))
         return false;
     g_autofree char *http = find_proxy("http", cancellable);
     g_autofree char *https = find_proxy("https", cancellable);
     g_autofree char *env_cache = g_strdup_printf("ATOLL_CACHE=%s", build->cache_dir);
     g_autofree char *env_stage = g_strdup_printf("ATOLL_STAGE=%s", stage);
-    const char *env[] = {env_cache, env_stage, "DEBIAN_FRONTEND=noninteractive", NULL};
+    g_autofree char *env_tmp = g_strdup_printf("TMPDIR=%s", scratch);
+    const char *env[] = {env_cache, env_stage, env_tmp, "DEBIAN_FRONTEND=noninteractive", NULL};
     const char *argv[40] = {"unshare",
                             "--mount",
                             "--propagation=private",

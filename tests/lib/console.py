@@ -64,5 +64,5 @@ class Console:
             found = pattern.search(self.seen)
             if found:
                 text = found.group(1).decode(errors="replace").replace("\r", "")
-                return "\n".join(l for l in text.splitlines() if not l.startswith("LOAD "))
+                return re.sub(r"LOAD [^\n]*\n?", "", text)  # also in the middle of a line
         raise TimeoutError(f"the guest did not answer {command!r}: {self.seen[-300:]!r}")

@@ -180,7 +180,7 @@ def fail_at(op, point, skip):
     site.start(fault=f"{point}:ENOSPC:{skip + 1}")
     site.wait_idle()
     done = site.atoll(*args, check_rc=False)
-    print(f"# {op} failed at {point}: {done.stderr.strip()}")
+    print(f"# {op} failed at {point}: {done.stderr.strip()}".replace("\n", "; "))
     if (op.endswith("delete") or op == "change") and done.returncode != 0:
         site.atoll(*args)  # what is begun is finished by doing it again
     judge(op, kind, name, before, ends=("done", "undone", "failed"))

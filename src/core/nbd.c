@@ -2,6 +2,7 @@
 /* The image server: one nbdkit with our plugin for the whole site. It outlives the daemon, is found
  * again by its pid file, and is started anew at once when it dies. */
 #include <errno.h>
+#include <fcntl.h>
 #include <glib-unix.h>
 #include <poll.h>
 #include <stdio.h>
@@ -126,9 +127,16 @@ static bool launch(struct at_nbd *nbd, GError **error)
     if (!program || !at_fault_point("nbd.start", error))
         return false;
     unlink(fresh);
-    const char *argv[] = {program, "--foreground",    "--readonly", "--threads", "16", "--unix",
-                          fresh,   core->plugin_path, vault,        damage,      NULL};
+    /* By descriptor: the plugin may be in a home directory, which another user may not enter. */
+    at_autofd file = open(core->plugin_path, O_RDONLY | O_CLOEXEC);
+    if (file < 0)
+        return at_error_errno(error, errno, "open %s", core->plugin_path);
+    g_autofree char *plugin = g_strdup_printf("/proc/self/fd/%d", file);
+    const char *argv[] = {program, "--foreground", "--readonly", "--threads", "16", "--unix",
+                          fresh,   plugin,         vault,        damage,      NULL};
     struct at_spawn spawn = {.argv = argv,
+                             .fds = &file,
+                             .n_fds = 1,
                              .uid = core->uid_base + AT_SLOT_NBD,
                              .gid = core->uid_base + AT_SLOT_NBD,
                              .log_path = log,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* atolld itself: options, readiness, signals, a second daemon, and answers of the real core held
  * against the API description. Needs root; no guest is started. */
+#include <glib/gstdio.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <string.h>
@@ -161,6 +162,28 @@ static void it_stops_as_told_and_the_image_server_goes_on(void)
     daemon_start(d); /* over the socket that the dead one left */
     g_assert_true(at_pidfile_read(pidfile, &second, NULL));
     g_assert_cmpint(first.pid, ==, second.pid);
+    daemon_stop(d);
+}
+
+/* A tree that was built in a home directory is root's and its owner's alone. */
+static void the_image_server_starts_from_a_closed_directory(void)
+{
+    if (!at_test_needs_root() || !at_test_needs_program("nbdkit"))
+        return;
+    struct daemon *d = daemon_new();
+    struct at_process server;
+    g_autofree char *from = g_path_get_dirname(atolld());
+    const char *built = at_test_path(from, "../../plugin/nbdkit-atoll-plugin.so");
+    const char *home = at_test_path(d->dir, "home");
+    const char *plugin = at_test_path(home, "plugin.so");
+    g_assert_cmpint(g_mkdir(home, 0700), ==, 0);
+    const char *const copy[] = {"cp", built, plugin, NULL};
+    g_assert_cmpint(run(copy, NULL), ==, 0);
+    g_setenv("ATOLL_PLUGIN", plugin, TRUE);
+    daemon_start(d);
+    g_unsetenv("ATOLL_PLUGIN");
+    g_assert_true(at_pidfile_read(at_test_path(d->state, "nbd/pid"), &server, NULL));
+    g_assert_true(at_process_alive(&server));
     daemon_stop(d);
 }
 
@@ -409,6 +432,8 @@ int main(int argc, char **argv)
     g_test_add_func("/daemon/a-missing-part-is-named", a_missing_part_is_named);
     g_test_add_func("/daemon/stops-as-told-and-the-image-server-goes-on",
                     it_stops_as_told_and_the_image_server_goes_on);
+    g_test_add_func("/daemon/the-image-server-starts-from-a-closed-directory",
+                    the_image_server_starts_from_a_closed_directory);
     g_test_add_func("/daemon/a-second-one-is-refused-and-hurts-nothing",
                     a_second_daemon_is_refused_and_hurts_nothing);
     g_test_add_func("/daemon/real-answers-are-as-described", real_answers_are_as_described);

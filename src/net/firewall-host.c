@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The host's side: one table per site, whose sets and maps say which uplinks there are and which
  * host ports lead to them. Only traffic of those uplinks is judged; all other passes untouched. */
+#include <netinet/in.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -77,9 +78,13 @@ static void read_port(at_net_host_table *table, JsonNode *element)
     if (!pair || json_array_get_length(pair) != 2)
         return;
     JsonNode *key = json_array_get_element(pair, 0);
-    const char *protocol = text_of(part(key, 0));
-    JsonNode *number = part(key, 1);
+    JsonNode *kind = part(key, 0), *number = part(key, 1);
+    const char *protocol = NULL;
     struct at_net_host_port port;
+    if (kind && json_node_get_value_type(kind) == G_TYPE_INT64)
+        protocol = json_node_get_int(kind) == IPPROTO_TCP   ? "tcp"
+                   : json_node_get_int(kind) == IPPROTO_UDP ? "udp"
+                                                            : NULL;
     if (protocol && number && json_node_get_value_type(number) == G_TYPE_INT64 &&
         at_net_address_parse(text_of(json_array_get_element(pair, 1)), &port.address, NULL)) {
         port.protocol = g_strdup(protocol);

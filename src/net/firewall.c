@@ -39,5 +39,6 @@ bool at_net_nft_change(const char *commands, GError **error)
 
 bool at_net_nft_query(const char *commands, char **ret_json, GError **error)
 {
-    return run(commands, NFT_CTX_OUTPUT_JSON, ret_json, error);
+    /* Numbers, because names depend on whether the host has /etc/protocols (package netbase). */
+    return run(commands, NFT_CTX_OUTPUT_JSON | NFT_CTX_OUTPUT_NUMERIC_PROTO, ret_json, error);
 }

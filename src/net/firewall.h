@@ -13,7 +13,8 @@
 char *at_net_router_rules(const struct at_net_config *config);
 
 /* Runs nft commands in the calling thread's namespace, all or nothing.
- * @ret_json  answers as JSON, protocols as numbers; may be NULL.  Fault point when changing: net.nft. */
+ * @ret_json  answers as JSON, protocols as numbers; may be NULL.  Fault point when changing:
+ * net.nft. */
 bool at_net_nft_change(const char *commands, GError **error);
 bool at_net_nft_query(const char *commands, char **ret_json, GError **error);
 

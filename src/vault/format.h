@@ -16,7 +16,8 @@
 #define AT_BLOB_MAX (64u << 20)
 #define AT_DISK_MAX (UINT64_C(1) << 56)
 
-#define AT_VAULT_FORMAT 1u /* the `format` file and the pack header */
+#define AT_VAULT_FORMAT 2u /* the `format` file and the pack header */
+#define AT_INDEX_FORMAT 1u
 #define AT_RECORD_VERSION 1u
 #define AT_RECORD_HEADER 64u
 #define AT_RECORD_ALIGN 8u
@@ -33,6 +34,7 @@ enum at_kind {
 enum at_codec {
     AT_CODEC_NONE = 0,
     AT_CODEC_ZSTD = 1,
+    AT_CODEC_PLANES = 2, /* since format 2 */
 };
 
 struct at_record {

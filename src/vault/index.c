@@ -375,7 +375,7 @@ static bool get_stats(struct env *env, MDB_txn *txn, struct at_index_stats *ret,
     const uint8_t *p = value.mv_data;
     if (value.mv_size != META_LEN)
         return at_error(error, AT_ERROR_CORRUPT, "index: malformed counters");
-    if (at_get_le32(p) > AT_VAULT_FORMAT)
+    if (at_get_le32(p) > AT_INDEX_FORMAT)
         return at_error(error, AT_ERROR_INVALID, "index format %u is newer than this Atoll",
                         at_get_le32(p));
     ret->objects = at_get_le64(p + 8);
@@ -519,7 +519,7 @@ void at_index_abort(struct at_index_txn *t)
 bool at_index_commit(struct at_index_txn *t, GError **error)
 {
     uint8_t p[META_LEN] = {0};
-    at_put_le32(p, AT_VAULT_FORMAT);
+    at_put_le32(p, AT_INDEX_FORMAT);
     at_put_le64(p + 8, t->stats.objects);
     at_put_le64(p + 16, t->stats.chunks);
     at_put_le64(p + 24, t->stats.plain_bytes);

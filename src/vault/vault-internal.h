@@ -13,6 +13,7 @@ struct at_gc_run;
 struct at_vault {
     char *dir;
     bool writer;
+    unsigned format; /* that it had when it was opened */
     gid_t gid;
     int lock_fd;
     struct at_index *index;

@@ -99,6 +99,17 @@ static bool change_group(struct at_vault *vault, GError **error)
 }
 
 static bool check_format(struct at_vault *vault, GError **error)
+/* From now on records may be of kinds that an older Atoll does not know.  In place: one byte
+ * changes, which cannot tear and needs no space. */
+static bool raise_format(const char *path, GError **error)
+{
+    g_autofree char *text = g_strdup_printf("atoll-vault %u\n", AT_VAULT_FORMAT);
+    at_autofd fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0 || pwrite(fd, text, strlen(text), 0) != (ssize_t)strlen(text) || fsync(fd) != 0)
+        return at_error_errno(error, errno, "write %s", path);
+    return true;
+}
+
 {
     g_autofree char *path = at_vault_path(vault, "format");
     g_autofree char *text = NULL;
@@ -117,6 +128,7 @@ static bool check_format(struct at_vault *vault, GError **error)
                         "upgrade it",
                         vault->dir, version, AT_VAULT_FORMAT);
     return true;
+    vault->format = version;
 }
 
 static bool take_lock(struct at_vault *vault, GError **error)
@@ -169,6 +181,9 @@ void at_vault_submit(struct at_vault *vault, struct at_work *work)
 static bool open_parts(struct at_vault *vault, GError **error)
 {
     g_autofree char *packs = at_vault_path(vault, "packs");
+    g_autofree char *format = at_vault_path(vault, "format");
+    if (vault->writer && vault->format < AT_VAULT_FORMAT && !raise_format(format, error))
+        return false;
     vault->packs = at_packs_new(packs);
     vault->chunks = at_cache_new(CHUNK_CACHE);
     vault->nodes = at_cache_new(NODE_CACHE);

@@ -137,6 +137,70 @@ static void codecs(void)
     g_rand_free(r);
 }
 
+/* Numbers as trained weights have them: normal, with some that are far off. */
+static float weight(GRand *r)
+{
+    double sum = 0;
+    for (int i = 0; i < 12; i++)
+        sum += g_rand_double(r);
+    return (float)(0.02 * (sum - 6) * (g_rand_int_range(r, 0, 500) ? 1 : g_rand_double(r) * 1e30));
+}
+
+static void make_numbers(GRand *r, uint8_t *out, size_t len, unsigned width)
+{
+    for (size_t i = 0; i + width <= len; i += width) {
+        float f = g_rand_int_range(r, 0, 1000) ? weight(r) : 0;
+        uint32_t v;
+        memcpy(&v, &f, sizeof v);
+        v = width == 2 ? v >> 16 : v;
+        memcpy(out + i, &v, width);
+    }
+}
+
+static void lanes(void)
+{
+    GRand *r = g_rand_new_with_seed(5);
+    static uint8_t plain[AT_CHUNK_MAX], stored[AT_CHUNK_MAX], back[AT_CHUNK_MAX];
+    for (unsigned i = 0; i < 24; i++) {
+        unsigned width = i % 2 ? 4 : 2;
+        size_t len = (4 + (size_t)g_rand_int_range(r, 0, 61)) * AT_BLOCK;
+        uint8_t codec = 77;
+        make_numbers(r, plain, len, width);
+        size_t n = at_codec_pack(AT_KIND_CHUNK, plain, len, stored, &codec);
+        g_assert_cmpuint(codec, ==, AT_CODEC_PLANES);
+        g_assert_cmpuint(stored[0], ==, width);
+        g_assert_cmpuint(n * 100, <, len * (width == 2 ? 68 : 85));
+        g_assert_true(at_codec_unpack(codec, stored, n, back, len, NULL));
+        g_assert_true(memcmp(plain, back, len) == 0);
+        /* Cut or with another length it is refused; flipped it may give other bytes, and no more.
+         */
+        g_assert_false(at_codec_unpack(codec, stored, n - 1, back, len, NULL));
+        g_assert_false(at_codec_unpack(codec, stored, n, back, len - AT_BLOCK, NULL));
+        for (unsigned k = 0; k < 64; k++) {
+            unsigned bit = (unsigned)g_rand_int_range(r, 0, k < 32 ? 24 * 8 : (int)n * 8);
+            stored[bit / 8] ^= (uint8_t)(1u << bit % 8);
+            at_codec_unpack(codec, stored, n, back, len, NULL);
+            stored[bit / 8] ^= (uint8_t)(1u << bit % 8);
+        }
+    }
+    g_rand_free(r);
+}
+
+/* The same numbers again and again are zstd's, however much like numbers they look. */
+static void repeats(void)
+{
+    GRand *r = g_rand_new_with_seed(6);
+    static uint8_t plain[65536], stored[65536];
+    uint8_t codec;
+    make_numbers(r, plain, 16384, 2);
+    for (unsigned i = 1; i < 4; i++)
+        memcpy(plain + 16384 * i, plain, 16384);
+    size_t n = at_codec_pack(AT_KIND_CHUNK, plain, sizeof plain, stored, &codec);
+    g_assert_cmpuint(codec, ==, AT_CODEC_ZSTD);
+    g_assert_cmpuint(n, <, sizeof plain / 4);
+    g_rand_free(r);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -144,5 +208,7 @@ int main(int argc, char **argv)
     g_test_add_func("/vault/format/a-record-header-with-any-bit-flipped-is-none", records);
     g_test_add_func("/vault/format/malformed-nodes-and-disks-are-refused", nodes);
     g_test_add_func("/vault/format/codecs-give-back-what-they-got-or-nothing", codecs);
+    g_test_add_func("/vault/format/numbers-come-back-from-their-lanes-or-not-at-all", lanes);
+    g_test_add_func("/vault/format/numbers-that-come-again-are-left-to-zstd", repeats);
     return g_test_run();
 }

@@ -110,6 +110,33 @@ void at_cache_set_bytes(struct at_cache *cache, size_t bytes)
     }
 }
 
+/* With the lock held: a reference to what is loaded, which becomes the newest. */
+static struct at_buf *take(struct shard *s, struct item *item)
+{
+    if (item != s->newest) {
+        unlink_item(s, item);
+        link_newest(s, item);
+    }
+    return at_buf_ref(item->buf);
+}
+
+/* With the lock held. */
+static void load(struct shard *s, struct item *item, struct at_buf *buf, size_t max)
+{
+    item->buf = at_buf_ref(buf);
+    link_newest(s, item);
+    s->bytes += buf->len;
+    shrink(s, max);
+}
+
+static struct item *add_item(struct shard *s, const struct at_digest *digest)
+{
+    struct item *item = g_new0(struct item, 1);
+    item->digest = *digest;
+    g_hash_table_insert(s->items, item, item);
+    return item;
+}
+
 struct at_buf *at_cache_begin(struct at_cache *cache, const struct at_digest *digest)
 {
     struct shard *s = shard_of(cache, digest);
@@ -118,17 +145,11 @@ struct at_buf *at_cache_begin(struct at_cache *cache, const struct at_digest *di
     for (;;) {
         struct item *item = g_hash_table_lookup(s->items, digest);
         if (!item) {
-            item = g_new0(struct item, 1);
-            item->digest = *digest;
-            g_hash_table_insert(s->items, item, item);
+            add_item(s, digest);
             break;
         }
         if (item->buf) {
-            if (item != s->newest) {
-                unlink_item(s, item);
-                link_newest(s, item);
-            }
-            buf = at_buf_ref(item->buf);
+            buf = take(s, item);
             break;
         }
         g_cond_wait(&s->loaded, &s->lock);
@@ -144,14 +165,44 @@ void at_cache_fill(struct at_cache *cache, const struct at_digest *digest, struc
     g_mutex_lock(&s->lock);
     struct item *item = g_hash_table_lookup(s->items, digest);
     if (buf && item && !item->buf) {
-        item->buf = at_buf_ref(buf);
-        link_newest(s, item);
-        s->bytes += buf->len;
-        shrink(s, max);
+        load(s, item, buf, max);
     } else if (item && !item->buf) {
         g_hash_table_remove(s->items, digest);
     }
     g_cond_broadcast(&s->loaded);
+    g_mutex_unlock(&s->lock);
+}
+
+struct at_buf *at_cache_peek(struct at_cache *cache, const struct at_digest *digest)
+{
+    struct shard *s = shard_of(cache, digest);
+    g_mutex_lock(&s->lock);
+    struct item *item = g_hash_table_lookup(s->items, digest);
+    struct at_buf *buf = item && item->buf ? take(s, item) : NULL;
+    g_mutex_unlock(&s->lock);
+    return buf;
+}
+
+void at_cache_add(struct at_cache *cache, const struct at_digest *digest, struct at_buf *buf)
+{
+    struct shard *s = shard_of(cache, digest);
+    size_t max = (size_t)g_atomic_pointer_get(&cache->max);
+    g_mutex_lock(&s->lock);
+    if (!g_hash_table_contains(s->items, digest))
+        load(s, add_item(s, digest), buf, max);
+    g_mutex_unlock(&s->lock);
+}
+
+void at_cache_drop(struct at_cache *cache, const struct at_digest *digest, struct at_buf *buf)
+{
+    struct shard *s = shard_of(cache, digest);
+    g_mutex_lock(&s->lock);
+    struct item *item = g_hash_table_lookup(s->items, digest);
+    if (item && item->buf == buf) {
+        unlink_item(s, item);
+        s->bytes -= buf->len;
+        g_hash_table_remove(s->items, digest);
+    }
     g_mutex_unlock(&s->lock);
 }
 

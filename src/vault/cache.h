@@ -15,5 +15,12 @@ void at_cache_set_bytes(struct at_cache *cache, size_t bytes);
 struct at_buf *at_cache_begin(struct at_cache *cache, const struct at_digest *digest);
 void at_cache_fill(struct at_cache *cache, const struct at_digest *digest, struct at_buf *buf);
 
+/* Like at_cache_begin() and at_cache_fill() for those who need not have it: NULL when it is not
+ * there, and nothing is to be done then; an object that is there already stays. */
+struct at_buf *at_cache_peek(struct at_cache *cache, const struct at_digest *digest);
+void at_cache_add(struct at_cache *cache, const struct at_digest *digest, struct at_buf *buf);
+/* Takes @buf out, if that is what is there; who holds it keeps it. */
+void at_cache_drop(struct at_cache *cache, const struct at_digest *digest, struct at_buf *buf);
+
 /* Whether it is there or being loaded; for read-ahead. */
 bool at_cache_has(struct at_cache *cache, const struct at_digest *digest);

@@ -47,14 +47,27 @@ void at_hash(const void *data, size_t len, struct at_digest *ret_digest)
     digest_with(peek_context(), -1, data, len, ret_digest->bytes);
 }
 
+void at_hash_block(const uint8_t *block, struct at_digest *ret_digest)
+{
+    digest_with(peek_context(), 0, block, AT_BLOCK, ret_digest->bytes);
+}
+
 void at_hash_chunk(const uint8_t *data, size_t len, struct at_digest *ret_digest)
+{
+    struct at_digest blocks[AT_CHUNK_MAX_BLOCKS];
+    at_hash_chunk_blocks(data, len, ret_digest, blocks);
+}
+
+void at_hash_chunk_blocks(const uint8_t *data, size_t len, struct at_digest *ret_digest,
+                          struct at_digest *ret_blocks)
 {
     EVP_MD_CTX *ctx = peek_context();
     uint8_t nodes[AT_CHUNK_MAX_BLOCKS + 1][AT_DIGEST_LEN];
     size_t n = len / AT_BLOCK;
     g_assert(n >= 1 && n <= AT_CHUNK_MAX_BLOCKS);
     for (size_t i = 0; i < n; i++)
-        digest_with(ctx, 0, data + i * AT_BLOCK, AT_BLOCK, nodes[i]);
+        digest_with(ctx, 0, data + i * AT_BLOCK, AT_BLOCK, ret_blocks[i].bytes);
+    memcpy(nodes, ret_blocks, n * AT_DIGEST_LEN);
     /* Pairing level by level with an odd last one carried up is RFC 6962's split at the largest
      * power of two. */
     while (n > 1) {

@@ -10,6 +10,12 @@ void at_hash(const void *data, size_t len, struct at_digest *ret_digest);
 /* Name of a chunk: @len is a multiple of AT_BLOCK in [AT_BLOCK, AT_CHUNK_MAX]. */
 void at_hash_chunk(const uint8_t *data, size_t len, struct at_digest *ret_digest);
 
+/* The same, and the names of its blocks, len / AT_BLOCK of them. */
+void at_hash_chunk_blocks(const uint8_t *data, size_t len, struct at_digest *ret_digest,
+                          struct at_digest *ret_blocks);
+/* Name of a block inside a chunk. */
+void at_hash_block(const uint8_t *block, struct at_digest *ret_digest);
+
 /* Name of an object of any kind. */
 void at_hash_object(uint8_t kind, const uint8_t *data, size_t len, struct at_digest *ret_digest);
 

@@ -30,12 +30,10 @@ static bool corrupt(const struct at_digest *digest, uint8_t kind, const char *wh
     return at_error(error, AT_ERROR_CORRUPT, "%s %s %s", at_kind_name(kind), hex, why);
 }
 
-struct at_buf *at_object_prove(const struct at_record *record, const uint8_t *payload,
-                               GError **error)
+/* Plain bytes, not proved yet. */
+static struct at_buf *decode(const struct at_record *record, const uint8_t *payload, GError **error)
 {
     const struct at_digest *digest = &record->digest;
-    g_autoptr(at_buf_auto) buf = at_buf_new(record->plain);
-    struct at_digest actual;
     g_autoptr(GError) local = NULL;
     if (record->key_id != 0) {
         char hex[AT_DIGEST_HEX + 1];
@@ -44,6 +42,7 @@ struct at_buf *at_object_prove(const struct at_record *record, const uint8_t *pa
                  at_kind_name(record->kind), hex);
         return NULL;
     }
+    g_autoptr(at_buf_auto) buf = at_buf_new(record->plain);
     if (!at_codec_unpack(record->codec, payload, record->stored, buf->data, record->plain,
                          &local)) {
         if (local->code == AT_ERROR_CORRUPT)
@@ -52,18 +51,73 @@ struct at_buf *at_object_prove(const struct at_record *record, const uint8_t *pa
             g_propagate_error(error, g_steal_pointer(&local));
         return NULL;
     }
-    at_hash_object(record->kind, buf->data, buf->len, &actual);
-    if (!at_digest_equal(&actual, digest)) {
-        corrupt(digest, record->kind, "does not hash to its name", error);
+    return g_steal_pointer(&buf);
+}
+
+/* @ret_blocks: of a chunk also the names of its blocks; or NULL. */
+static struct at_buf *prove(const struct at_record *record, const uint8_t *payload,
+                            struct at_digest *ret_blocks, GError **error)
+{
+    g_autoptr(at_buf_auto) buf = decode(record, payload, error);
+    struct at_digest actual;
+    if (!buf)
+        return NULL;
+    if (ret_blocks && record->kind == AT_KIND_CHUNK)
+        at_hash_chunk_blocks(buf->data, buf->len, &actual, ret_blocks);
+    else
+        at_hash_object(record->kind, buf->data, buf->len, &actual);
+    if (!at_digest_equal(&actual, &record->digest)) {
+        corrupt(&record->digest, record->kind, "does not hash to its name", error);
         return NULL;
     }
     return g_steal_pointer(&buf);
 }
 
+struct at_buf *at_object_prove(const struct at_record *record, const uint8_t *payload,
+                               GError **error)
+{
+    return prove(record, payload, NULL, error);
+}
+
+/* Room for one record; *ret_large is what the caller has to free. */
+static uint8_t *room(size_t need, uint8_t **ret_large)
+{
+    static GPrivate key = G_PRIVATE_INIT(g_free);
+    *ret_large = NULL;
+    if (need > AT_RECORD_HEADER + AT_CHUNK_MAX)
+        return *ret_large = g_malloc(need);
+    uint8_t *raw = g_private_get(&key);
+    if (!raw) {
+        raw = g_malloc(AT_RECORD_HEADER + AT_CHUNK_MAX);
+        g_private_set(&key, raw);
+    }
+    return raw;
+}
+
+struct at_buf *at_object_decode(struct at_vault *vault, const struct at_digest *digest)
+{
+    struct at_place place;
+    struct at_record record;
+    bool found;
+    g_autofree uint8_t *large = NULL;
+    if (!at_object_place(vault, digest, &place, &found, NULL) || !found)
+        return NULL;
+    uint8_t *raw = room(AT_RECORD_HEADER + (size_t)place.stored, &large);
+    if (at_packs_read(vault->packs, place.pack, place.offset, digest, place.stored, raw, &record,
+                      NULL) != AT_PACK_READ_OK)
+        return NULL;
+    return decode(&record, raw + AT_RECORD_HEADER, NULL);
+}
+
 struct at_buf *at_object_read(struct at_vault *vault, const struct at_digest *digest, uint8_t kind,
                               GError **error)
 {
-    static GPrivate scratch_key = G_PRIVATE_INIT(g_free);
+    return at_object_read_blocks(vault, digest, kind, NULL, error);
+}
+
+struct at_buf *at_object_read_blocks(struct at_vault *vault, const struct at_digest *digest,
+                                     uint8_t kind, struct at_digest *ret_blocks, GError **error)
+{
     struct at_place last = {0};
     g_autoptr(GError) proof = NULL; /* what was wrong with the bytes at `last` */
     bool refreshed = false;
@@ -103,15 +157,8 @@ struct at_buf *at_object_read(struct at_vault *vault, const struct at_digest *di
             return NULL;
         }
         last = place;
-        size_t need = AT_RECORD_HEADER + (size_t)place.stored;
         g_autofree uint8_t *large = NULL;
-        uint8_t *raw = NULL;
-        if (need > AT_RECORD_HEADER + AT_CHUNK_MAX) {
-            raw = large = g_malloc(need);
-        } else if (!(raw = g_private_get(&scratch_key))) {
-            raw = g_malloc(AT_RECORD_HEADER + AT_CHUNK_MAX);
-            g_private_set(&scratch_key, raw);
-        }
+        uint8_t *raw = room(AT_RECORD_HEADER + (size_t)place.stored, &large);
         struct at_record record;
         switch (at_packs_read(vault->packs, place.pack, place.offset, digest, place.stored, raw,
                               &record, error)) {
@@ -130,27 +177,12 @@ struct at_buf *at_object_read(struct at_vault *vault, const struct at_digest *di
             corrupt(digest, kind, "is of another kind", &proof);
             continue;
         }
-        struct at_buf *buf = at_object_prove(&record, raw + AT_RECORD_HEADER, &proof);
+        struct at_buf *buf = prove(&record, raw + AT_RECORD_HEADER, ret_blocks, &proof);
         if (buf)
             return buf;
     }
     corrupt(digest, kind, "is moved again and again", error);
     return NULL;
-}
-
-struct at_buf *at_chunk_get(struct at_vault *vault, const struct at_digest *digest, size_t len,
-                            GError **error)
-{
-    struct at_buf *buf = at_cache_begin(vault->chunks, digest);
-    if (!buf) {
-        buf = at_object_read(vault, digest, AT_KIND_CHUNK, error);
-        at_cache_fill(vault->chunks, digest, buf);
-    }
-    if (buf && buf->len != len) {
-        corrupt(digest, AT_KIND_CHUNK, "is not as long as its tree says", error);
-        g_clear_pointer(&buf, at_buf_unref);
-    }
-    return buf;
 }
 
 struct at_buf *at_node_get(struct at_vault *vault, const struct at_digest *digest, unsigned level,

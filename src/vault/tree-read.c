@@ -203,13 +203,7 @@ struct plan {
 static void run_ahead(struct at_work *work)
 {
     struct ahead *a = (struct ahead *)work;
-    struct at_buf *buf = at_cache_begin(a->vault->chunks, &a->digest);
-    if (!buf) {
-        /* A failure is told to the one who really reads it. */
-        buf = at_object_read(a->vault, &a->digest, AT_KIND_CHUNK, NULL);
-        at_cache_fill(a->vault->chunks, &a->digest, buf);
-    }
-    at_buf_unref(buf);
+    at_chunk_prepare(a->vault, &a->digest);
     g_free(a);
 }
 
@@ -320,13 +314,11 @@ bool at_tree_read(struct at_tree *tree, void *buf, uint64_t offset, size_t len, 
             p += gap;
             offset += gap;
         }
-        g_autoptr(at_buf_auto) chunk =
-            at_chunk_get(tree->vault, &leaf.chunk.digest, (size_t)leaf.chunk.len, error);
-        if (!chunk)
-            return false;
         size_t skip = (size_t)(offset - leaf.chunk.offset);
         size_t n = (size_t)MIN(leaf.chunk.len - skip, end - offset);
-        memcpy(p, chunk->data + skip, n);
+        if (!at_chunk_read(tree->vault, &leaf.chunk.digest, (size_t)leaf.chunk.len, skip, p, n,
+                           error))
+            return false;
         p += n;
         offset += n;
         if (offset < end && !at_leaf_next(tree, &leaf, error))

@@ -19,6 +19,7 @@ struct at_vault {
     struct at_index *index;
     struct at_packs *packs;
     struct at_cache *chunks; /* plain chunks */
+    struct at_cache *blocks; /* names of the blocks of chunks that were proved once */
     struct at_cache *nodes;  /* plain nodes, already validated for their level */
     struct at_store *store;  /* writer only */
     GThreadPool *pool;       /* struct at_work; hashing, compressing, reading ahead */
@@ -72,9 +73,20 @@ struct at_buf *at_object_prove(const struct at_record *record, const uint8_t *pa
 /* Verified bytes of an object of @kind, from disk.  NOT_FOUND, CORRUPT, IO. */
 struct at_buf *at_object_read(struct at_vault *vault, const struct at_digest *digest, uint8_t kind,
                               GError **error);
-/* The same through the cache. */
-struct at_buf *at_chunk_get(struct at_vault *vault, const struct at_digest *digest, size_t len,
-                            GError **error);
+/* The same; of a chunk also the names of its blocks (room for AT_CHUNK_MAX_BLOCKS), unless NULL. */
+struct at_buf *at_object_read_blocks(struct at_vault *vault, const struct at_digest *digest,
+                                     uint8_t kind, struct at_digest *ret_blocks, GError **error);
+/* Bytes that nothing has been proved of yet, or NULL for any reason. */
+struct at_buf *at_object_decode(struct at_vault *vault, const struct at_digest *digest);
+
+/* chunk.c: [skip, skip + len) of the chunk @digest, which is @chunk_len bytes long, proved, through
+ * the cache.  CORRUPT, NOT_FOUND, IO: then @out holds rubbish. */
+bool at_chunk_read(struct at_vault *vault, const struct at_digest *digest, size_t chunk_len,
+                   size_t skip, void *out, size_t len, GError **error);
+/* Brings it into the cache, for read-ahead. */
+void at_chunk_prepare(struct at_vault *vault, const struct at_digest *digest);
+
+/* A node through the cache. */
 /* @parent: the entry that names it (NULL: any range). */
 struct at_entry;
 struct at_buf *at_node_get(struct at_vault *vault, const struct at_digest *digest, unsigned level,

@@ -17,6 +17,7 @@
 #include "vault/vault-internal.h"
 
 #define CHUNK_CACHE (32u << 20)
+#define BLOCK_CACHE (4u << 20) /* names of the blocks of half a GiB */
 #define NODE_CACHE (8u << 20)
 #define AHEAD_MAX (4u << 20)
 #define AHEAD_SHARE 16 /* of the cache: readers must not push each other's chunks out */
@@ -98,7 +99,6 @@ static bool change_group(struct at_vault *vault, GError **error)
     return own_files(vault->dir, vault->gid, error);
 }
 
-static bool check_format(struct at_vault *vault, GError **error)
 /* From now on records may be of kinds that an older Atoll does not know.  In place: one byte
  * changes, which cannot tear and needs no space. */
 static bool raise_format(const char *path, GError **error)
@@ -110,6 +110,7 @@ static bool raise_format(const char *path, GError **error)
     return true;
 }
 
+static bool check_format(struct at_vault *vault, GError **error)
 {
     g_autofree char *path = at_vault_path(vault, "format");
     g_autofree char *text = NULL;
@@ -127,8 +128,8 @@ static bool raise_format(const char *path, GError **error)
                         "vault %s has format %u, made by a newer Atoll; this one reads up to %u; "
                         "upgrade it",
                         vault->dir, version, AT_VAULT_FORMAT);
-    return true;
     vault->format = version;
+    return true;
 }
 
 static bool take_lock(struct at_vault *vault, GError **error)
@@ -180,12 +181,13 @@ void at_vault_submit(struct at_vault *vault, struct at_work *work)
 
 static bool open_parts(struct at_vault *vault, GError **error)
 {
-    g_autofree char *packs = at_vault_path(vault, "packs");
     g_autofree char *format = at_vault_path(vault, "format");
     if (vault->writer && vault->format < AT_VAULT_FORMAT && !raise_format(format, error))
         return false;
+    g_autofree char *packs = at_vault_path(vault, "packs");
     vault->packs = at_packs_new(packs);
     vault->chunks = at_cache_new(CHUNK_CACHE);
+    vault->blocks = at_cache_new(BLOCK_CACHE);
     vault->nodes = at_cache_new(NODE_CACHE);
     vault->ahead_max = MIN(CHUNK_CACHE / AHEAD_SHARE, AHEAD_MAX);
     vault->cores = MAX(g_get_num_processors(), 1u);
@@ -239,6 +241,7 @@ void at_vault_close(struct at_vault *vault)
     at_store_free(vault->store);
     at_index_close(vault->index);
     at_cache_free(vault->chunks);
+    at_cache_free(vault->blocks);
     at_cache_free(vault->nodes);
     at_packs_free(vault->packs);
     if (vault->lock_fd >= 0)
@@ -257,6 +260,7 @@ void at_vault_set_cache(struct at_vault *vault, size_t bytes)
 {
     at_cache_set_bytes(vault->chunks, bytes);
     vault->ahead_max = MIN(bytes / AHEAD_SHARE, (size_t)AHEAD_MAX);
+    at_cache_set_bytes(vault->blocks, MAX(bytes / 8, (size_t)BLOCK_CACHE));
     at_cache_set_bytes(vault->nodes, MAX(bytes / 8, (size_t)NODE_CACHE));
 }
 

@@ -4,241 +4,36 @@
 #include "vault/index.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <lmdb.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/error.h"
 #include "base/fault.h"
+#include "vault/index-env.h"
 
-#define MAP_SIZE                                                                                   \
-    (UINT64_C(256) << 30) /* address space only; the file is as large as its content               \
-                           */
+#define TRIM_EVERY 256u /* uses */
 #define PLACE_LEN 24u
 #define PACK_LEN 32u
 #define META_LEN 48u
-
-enum table { OBJECT, PACK, BAD, META, TABLES };
-static const char *const table_names[TABLES] = {"object", "pack", "bad", "meta"};
-
-/* An LMDB environment may be open only once in a process: openers of one directory share it. */
-struct env {
-    int refs;
-    dev_t dev;
-    ino_t ino;
-    bool writer;
-    MDB_env *env;
-    MDB_dbi t[TABLES];
-    GMutex pool_lock; /* guards pool */
-    GPtrArray *pool;  /* MDB_txn*, reset, ready to be renewed */
-};
-static GMutex envs_lock; /* guards envs and their refs */
-static GPtrArray *envs;
 
 struct at_index {
     char *dir;
     bool writer;
     gid_t gid;
     GRWLock lock; /* guards the pointer below; taken for writing only by refresh */
-    struct env *env;
+    struct at_index_env *env;
 };
 
 struct at_index_txn {
     struct at_index *index;
-    struct env *env;
+    struct at_index_env *env;
     MDB_txn *txn;
     struct at_index_stats stats;
 };
 
-static bool fail(GError **error, int rc, const char *what)
-{
-    if (rc > 0)
-        return at_error_errno(error, rc, "index: %s", what);
-    enum at_error_code code = rc == MDB_MAP_FULL ? AT_ERROR_NO_SPACE
-                              : rc == MDB_CORRUPTED || rc == MDB_PAGE_NOTFOUND ||
-                                      rc == MDB_INVALID || rc == MDB_PANIC || rc == MDB_CURSOR_FULL
-                                  ? AT_ERROR_CORRUPT
-                              : rc == MDB_VERSION_MISMATCH ? AT_ERROR_INVALID
-                                                           : AT_ERROR_IO;
-    return at_error(error, code, "index: %s: %s", what, mdb_strerror(rc));
-}
-
-/* ---- Environments ---- */
-
-static void env_unref(struct env *env)
-{
-    if (!env)
-        return;
-    g_mutex_lock(&envs_lock);
-    if (--env->refs > 0) {
-        g_mutex_unlock(&envs_lock);
-        return;
-    }
-    g_ptr_array_remove_fast(envs, env);
-    for (unsigned i = 0; i < env->pool->len; i++)
-        mdb_txn_abort(g_ptr_array_index(env->pool, i));
-    g_ptr_array_unref(env->pool);
-    mdb_env_close(env->env);
-    g_mutex_unlock(&envs_lock);
-    g_mutex_clear(&env->pool_lock);
-    g_free(env);
-}
-
-/* Bytes that the file must have: LMDB maps it, and a page behind its end would kill us.  When the
- * last pages of a transaction are free again when it commits, LMDB does not write them. */
-static bool size_of(struct env *env, int *ret_fd, uint64_t *ret_needed, uint64_t *ret_actual,
-                    GError **error)
-{
-    MDB_envinfo info;
-    MDB_stat stat;
-    struct stat st;
-    int rc = mdb_env_info(env->env, &info);
-    if (!rc)
-        rc = mdb_env_stat(env->env, &stat);
-    if (!rc)
-        rc = mdb_env_get_fd(env->env, ret_fd);
-    if (rc)
-        return fail(error, rc, "look at the file");
-    if (fstat(*ret_fd, &st) != 0)
-        return at_error_errno(error, errno, "index: look at the file");
-    *ret_needed = ((uint64_t)info.me_last_pgno + 1) * stat.ms_psize;
-    *ret_actual = (uint64_t)st.st_size;
-    return true;
-}
-
-static bool check_size(struct env *env, GError **error)
-{
-    int fd;
-    uint64_t needed, actual;
-    if (!size_of(env, &fd, &needed, &actual, error))
-        return false;
-    return actual >= needed || at_error(error, AT_ERROR_CORRUPT, "index: data.mdb has been cut");
-}
-
-/* So that check_size() can tell.  Another transaction may be growing the file at the same time:
- * this neither shortens it nor touches what is there. */
-static void keep_size(struct env *env)
-{
-    int fd;
-    uint64_t needed, actual;
-    if (size_of(env, &fd, &needed, &actual, NULL) && actual < needed)
-        (void)!fallocate(fd, 0, (off_t)needed - 1, 1);
-}
-
-static bool open_tables(struct env *env, GError **error)
-{
-    MDB_txn *txn;
-    unsigned create = env->writer ? MDB_CREATE : 0;
-    int rc = mdb_txn_begin(env->env, NULL, env->writer ? 0 : MDB_RDONLY, &txn);
-    if (rc)
-        return fail(error, rc, "begin");
-    for (unsigned i = 0; i < TABLES && !rc; i++)
-        rc = mdb_dbi_open(txn, table_names[i], create, &env->t[i]);
-    if (rc) {
-        mdb_txn_abort(txn);
-        if (rc == MDB_NOTFOUND)
-            return at_error(error, AT_ERROR_NOT_FOUND, "index: has no tables yet");
-        return fail(error, rc, "open tables");
-    }
-    rc = mdb_txn_commit(txn);
-    return rc ? fail(error, rc, "open tables") : true;
-}
-
-/* Group access that does not depend on the umask; readers register in the lock file. */
-static bool set_modes(const char *dir, gid_t gid, GError **error)
-{
-    static const struct {
-        const char *name;
-        mode_t mode;
-    } files[] = {{"data.mdb", 0640}, {"lock.mdb", 0660}};
-    for (unsigned i = 0; i < G_N_ELEMENTS(files); i++) {
-        g_autofree char *path = g_build_filename(dir, files[i].name, NULL);
-        if (gid != (gid_t)-1 && chown(path, (uid_t)-1, gid) != 0)
-            return at_error_errno(error, errno, "set group of %s", path);
-        if (chmod(path, files[i].mode) != 0)
-            return at_error_errno(error, errno, "set mode of %s", path);
-    }
-    return true;
-}
-
-static struct env *env_make(const char *dir, bool writer, gid_t gid, GError **error)
-{
-    struct env *env = g_new0(struct env, 1);
-    env->refs = 1;
-    env->writer = writer;
-    env->pool = g_ptr_array_new();
-    g_mutex_init(&env->pool_lock);
-    int rc = mdb_env_create(&env->env);
-    if (!rc)
-        rc = mdb_env_set_mapsize(env->env, MAP_SIZE);
-    if (!rc)
-        rc = mdb_env_set_maxdbs(env->env, 4);
-    if (!rc)
-        rc = mdb_env_set_maxreaders(env->env, 1024);
-    /* Transactions are pooled, so they are not bound to threads; lookups jump about. */
-    if (!rc)
-        rc = mdb_env_open(env->env, dir, MDB_NOTLS | MDB_NORDAHEAD | (writer ? 0 : MDB_RDONLY),
-                          0660);
-    if (rc) {
-        fail(error, rc, "open");
-    } else if (writer && !set_modes(dir, gid, error)) {
-        rc = -1;
-    } else if ((writer && !check_size(env, error)) || !open_tables(env, error)) {
-        rc = -1;
-    }
-    if (rc) {
-        if (env->env)
-            mdb_env_close(env->env);
-        g_ptr_array_unref(env->pool);
-        g_mutex_clear(&env->pool_lock);
-        g_free(env);
-        return NULL;
-    }
-    int dead;
-    mdb_reader_check(env->env, &dead); /* slots of readers that were killed hold pages back */
-    g_ptr_array_add(envs, env);
-    return env;
-}
-
-static struct env *env_get(const char *dir, bool writer, gid_t gid, GError **error)
-{
-    g_autofree char *path = g_build_filename(dir, "data.mdb", NULL);
-    struct stat st;
-    bool there = stat(path, &st) == 0;
-    if (!there && !writer) {
-        at_error_errno(error, errno, "index %s", path);
-        return NULL;
-    }
-    g_mutex_lock(&envs_lock);
-    if (!envs)
-        envs = g_ptr_array_new();
-    struct env *env = NULL;
-    for (unsigned i = 0; there && i < envs->len && !env; i++) {
-        struct env *e = g_ptr_array_index(envs, i);
-        if (e->dev == st.st_dev && e->ino == st.st_ino)
-            env = e;
-    }
-    if (env && writer && !env->writer) {
-        at_error(error, AT_ERROR_CONFLICT, "index: this process has it open for reading");
-        env = NULL;
-    } else if (env) {
-        env->refs++;
-    } else {
-        env = env_make(dir, writer, gid, error);
-        if (env && stat(path, &st) == 0) {
-            env->dev = st.st_dev;
-            env->ino = st.st_ino;
-        }
-    }
-    g_mutex_unlock(&envs_lock);
-    return env;
-}
-
 struct at_index *at_index_open(const char *dir, bool writer, gid_t gid, GError **error)
 {
-    struct env *env = env_get(dir, writer, gid, error);
+    struct at_index_env *env = at_index_env_get(dir, writer, gid, error);
     if (!env)
         return NULL;
     struct at_index *index = g_new0(struct at_index, 1);
@@ -254,7 +49,7 @@ void at_index_close(struct at_index *index)
 {
     if (!index)
         return;
-    env_unref(index->env);
+    at_index_env_unref(index->env);
     g_rw_lock_clear(&index->lock);
     g_free(index->dir);
     g_free(index);
@@ -269,9 +64,9 @@ bool at_index_refresh(struct at_index *index, bool *ret_changed, GError **error)
     bool changed = false, ok = true;
     g_rw_lock_writer_lock(&index->lock);
     if (st.st_dev != index->env->dev || st.st_ino != index->env->ino) {
-        struct env *env = env_get(index->dir, index->writer, index->gid, error);
+        struct at_index_env *env = at_index_env_get(index->dir, index->writer, index->gid, error);
         if (env) {
-            env_unref(index->env);
+            at_index_env_unref(index->env);
             index->env = env;
             changed = true;
         }
@@ -283,13 +78,19 @@ bool at_index_refresh(struct at_index *index, bool *ret_changed, GError **error)
     return ok;
 }
 
+static void note_use(struct at_index_env *env)
+{
+    if (g_atomic_int_add(&env->uses, 1) % TRIM_EVERY == 0)
+        at_index_env_trim(env);
+}
+
 /* ---- Reading ---- */
 
 /* Takes index->lock for reading until read_end(). */
 static MDB_txn *read_begin(struct at_index *index, GError **error)
 {
     g_rw_lock_reader_lock(&index->lock);
-    struct env *env = index->env;
+    struct at_index_env *env = index->env;
     MDB_txn *txn = NULL;
     g_mutex_lock(&env->pool_lock);
     if (env->pool->len)
@@ -298,7 +99,7 @@ static MDB_txn *read_begin(struct at_index *index, GError **error)
     int rc = txn ? mdb_txn_renew(txn) : mdb_txn_begin(env->env, NULL, MDB_RDONLY, &txn);
     if (rc) {
         g_rw_lock_reader_unlock(&index->lock);
-        fail(error, rc, "begin reading");
+        at_index_fail(error, rc, "begin reading");
         return NULL;
     }
     return txn;
@@ -306,11 +107,12 @@ static MDB_txn *read_begin(struct at_index *index, GError **error)
 
 static void read_end(struct at_index *index, MDB_txn *txn)
 {
-    struct env *env = index->env;
+    struct at_index_env *env = index->env;
     mdb_txn_reset(txn);
     g_mutex_lock(&env->pool_lock);
     g_ptr_array_add(env->pool, txn);
     g_mutex_unlock(&env->pool_lock);
+    note_use(env);
     g_rw_lock_reader_unlock(&index->lock);
 }
 
@@ -334,17 +136,17 @@ static bool decode_place(const MDB_val *v, struct at_place *ret_place)
     return true;
 }
 
-static bool get_place(struct env *env, MDB_txn *txn, const struct at_digest *digest,
+static bool get_place(struct at_index_env *env, MDB_txn *txn, const struct at_digest *digest,
                       struct at_place *ret_place, bool *ret_found, GError **error)
 {
     MDB_val key = {AT_DIGEST_LEN, (void *)digest}, value;
-    int rc = mdb_get(txn, env->t[OBJECT], &key, &value);
+    int rc = mdb_get(txn, env->t[AT_INDEX_OBJECT], &key, &value);
     if (rc == MDB_NOTFOUND) {
         *ret_found = false;
         return true;
     }
     if (rc)
-        return fail(error, rc, "look up");
+        return at_index_fail(error, rc, "look up");
     if (!decode_place(&value, ret_place))
         return at_error(error, AT_ERROR_CORRUPT, "index: malformed row; run `vault reindex`");
     *ret_found = true;
@@ -362,16 +164,17 @@ bool at_index_lookup(struct at_index *index, const struct at_digest *digest,
     return ok;
 }
 
-static bool get_stats(struct env *env, MDB_txn *txn, struct at_index_stats *ret, GError **error)
+static bool get_stats(struct at_index_env *env, MDB_txn *txn, struct at_index_stats *ret,
+                      GError **error)
 {
     MDB_val key = {5, (void *)"stats"}, value;
-    int rc = mdb_get(txn, env->t[META], &key, &value);
+    int rc = mdb_get(txn, env->t[AT_INDEX_META], &key, &value);
     if (rc == MDB_NOTFOUND) {
         *ret = (struct at_index_stats){.next_pack = 1};
         return true;
     }
     if (rc)
-        return fail(error, rc, "read counters");
+        return at_index_fail(error, rc, "read counters");
     const uint8_t *p = value.mv_data;
     if (value.mv_size != META_LEN)
         return at_error(error, AT_ERROR_CORRUPT, "index: malformed counters");
@@ -397,7 +200,7 @@ bool at_index_stats(struct at_index *index, struct at_index_stats *ret_stats, GE
 
 /* Calls @add for each row of @table behind @after (NULL: from the first) until it returns false.
  */
-static bool each(struct at_index *index, enum table table, const struct at_digest *after,
+static bool each(struct at_index *index, enum at_index_table table, const struct at_digest *after,
                  bool (*add)(const MDB_val *key, const MDB_val *value, GArray *out, unsigned max),
                  GArray *out, unsigned max, GError **error)
 {
@@ -417,7 +220,7 @@ static bool each(struct at_index *index, enum table table, const struct at_diges
         mdb_cursor_close(cursor);
     }
     read_end(index, txn);
-    return rc && rc != MDB_NOTFOUND ? fail(error, rc, "list") : true;
+    return rc && rc != MDB_NOTFOUND ? at_index_fail(error, rc, "list") : true;
 }
 
 static bool add_row(const MDB_val *key, const MDB_val *value, GArray *out, unsigned max)
@@ -435,7 +238,7 @@ static bool add_row(const MDB_val *key, const MDB_val *value, GArray *out, unsig
 bool at_index_rows(struct at_index *index, const struct at_digest *after, unsigned max,
                    GArray *rows, GError **error)
 {
-    return each(index, OBJECT, after, add_row, rows, rows->len + max, error);
+    return each(index, AT_INDEX_OBJECT, after, add_row, rows, rows->len + max, error);
 }
 
 static bool add_pack(const MDB_val *key, const MDB_val *value, GArray *out, unsigned max)
@@ -456,7 +259,7 @@ static bool add_pack(const MDB_val *key, const MDB_val *value, GArray *out, unsi
 GArray *at_index_packs(struct at_index *index, GError **error)
 {
     g_autoptr(GArray) out = g_array_new(FALSE, FALSE, sizeof(struct at_pack_meta));
-    if (!each(index, PACK, NULL, add_pack, out, 0, error))
+    if (!each(index, AT_INDEX_PACK, NULL, add_pack, out, 0, error))
         return NULL;
     return g_steal_pointer(&out);
 }
@@ -471,7 +274,7 @@ static bool add_digest(const MDB_val *key, const MDB_val *value, GArray *out, un
 GArray *at_index_quarantined(struct at_index *index, GError **error)
 {
     g_autoptr(GArray) out = g_array_new(FALSE, FALSE, sizeof(struct at_digest));
-    if (!each(index, BAD, NULL, add_digest, out, 0, error))
+    if (!each(index, AT_INDEX_BAD, NULL, add_digest, out, 0, error))
         return NULL;
     return g_steal_pointer(&out);
 }
@@ -485,7 +288,7 @@ struct at_index_txn *at_index_begin(struct at_index *index, GError **error)
     int rc = mdb_txn_begin(index->env->env, NULL, 0, &txn);
     struct at_index_stats stats;
     if (rc) {
-        fail(error, rc, "begin writing");
+        at_index_fail(error, rc, "begin writing");
     } else if (!get_stats(index->env, txn, &stats, error)) {
         mdb_txn_abort(txn);
         rc = -1;
@@ -527,15 +330,15 @@ bool at_index_commit(struct at_index_txn *t, GError **error)
     MDB_val key = {5, (void *)"stats"}, value = {sizeof p, p};
     int rc = at_fault_errno("vault.index.commit");
     if (!rc)
-        rc = mdb_put(t->txn, t->env->t[META], &key, &value, 0);
+        rc = mdb_put(t->txn, t->env->t[AT_INDEX_META], &key, &value, 0);
     if (rc)
         mdb_txn_abort(t->txn);
     else
         rc = mdb_txn_commit(t->txn);
     if (!rc)
-        keep_size(t->env);
+        at_index_env_keep_size(t->env);
     txn_end(t);
-    return rc ? fail(error, rc, "commit") : true;
+    return rc ? at_index_fail(error, rc, "commit") : true;
 }
 
 bool at_index_get(struct at_index_txn *t, const struct at_digest *digest,
@@ -563,9 +366,10 @@ bool at_index_put(struct at_index_txn *t, const struct at_digest *digest,
     p[13] = place->codec;
     at_put_le64(p + 16, place->offset);
     MDB_val key = {AT_DIGEST_LEN, (void *)digest}, value = {sizeof p, p};
-    int rc = mdb_put(t->txn, t->env->t[OBJECT], &key, &value, 0);
+    int rc = mdb_put(t->txn, t->env->t[AT_INDEX_OBJECT], &key, &value, 0);
+    note_use(t->env);
     if (rc)
-        return fail(error, rc, "put");
+        return at_index_fail(error, rc, "put");
     if (!found) {
         t->stats.objects++;
         t->stats.chunks += place->kind == AT_KIND_CHUNK;
@@ -583,9 +387,9 @@ bool at_index_delete(struct at_index_txn *t, const struct at_digest *digest, GEr
     if (!found)
         return true;
     MDB_val key = {AT_DIGEST_LEN, (void *)digest};
-    int rc = mdb_del(t->txn, t->env->t[OBJECT], &key, NULL);
+    int rc = mdb_del(t->txn, t->env->t[AT_INDEX_OBJECT], &key, NULL);
     if (rc)
-        return fail(error, rc, "delete");
+        return at_index_fail(error, rc, "delete");
     t->stats.objects--;
     t->stats.chunks -= old.kind == AT_KIND_CHUNK;
     t->stats.plain_bytes -= old.kind == AT_KIND_CHUNK ? old.plain : 0;
@@ -600,9 +404,9 @@ bool at_index_pack_put(struct at_index_txn *t, const struct at_pack_meta *meta, 
     at_put_le64(p + 16, meta->indexed);
     at_put_le32(p + 24, meta->state);
     MDB_val key = {4, &id}, value = {sizeof p, p};
-    int rc = mdb_put(t->txn, t->env->t[PACK], &key, &value, 0);
+    int rc = mdb_put(t->txn, t->env->t[AT_INDEX_PACK], &key, &value, 0);
     if (rc)
-        return fail(error, rc, "put pack");
+        return at_index_fail(error, rc, "put pack");
     t->stats.next_pack = MAX(t->stats.next_pack, (uint64_t)meta->id + 1);
     return true;
 }
@@ -611,8 +415,8 @@ bool at_index_pack_delete(struct at_index_txn *t, uint32_t id, GError **error)
 {
     id = GUINT32_TO_BE(id);
     MDB_val key = {4, &id};
-    int rc = mdb_del(t->txn, t->env->t[PACK], &key, NULL);
-    return rc && rc != MDB_NOTFOUND ? fail(error, rc, "delete pack") : true;
+    int rc = mdb_del(t->txn, t->env->t[AT_INDEX_PACK], &key, NULL);
+    return rc && rc != MDB_NOTFOUND ? at_index_fail(error, rc, "delete pack") : true;
 }
 
 bool at_index_quarantine(struct at_index_txn *t, const struct at_digest *digest, bool add,
@@ -620,7 +424,7 @@ bool at_index_quarantine(struct at_index_txn *t, const struct at_digest *digest,
 {
     int64_t now = GINT64_TO_LE(g_get_real_time() / G_USEC_PER_SEC);
     MDB_val key = {AT_DIGEST_LEN, (void *)digest}, value = {sizeof now, &now};
-    int rc = add ? mdb_put(t->txn, t->env->t[BAD], &key, &value, 0)
-                 : mdb_del(t->txn, t->env->t[BAD], &key, NULL);
-    return rc && rc != MDB_NOTFOUND ? fail(error, rc, "quarantine") : true;
+    int rc = add ? mdb_put(t->txn, t->env->t[AT_INDEX_BAD], &key, &value, 0)
+                 : mdb_del(t->txn, t->env->t[AT_INDEX_BAD], &key, NULL);
+    return rc && rc != MDB_NOTFOUND ? at_index_fail(error, rc, "quarantine") : true;
 }

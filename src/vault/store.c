@@ -18,8 +18,12 @@
 #include "vault/vault-internal.h"
 
 #define BUFFER (2u << 20)
-#define BATCH_BYTES (UINT64_C(256) << 20) /* a commit at the latest after so many bytes */
-#define BATCH_ROWS 65536u
+/* After so much somebody commits, unless somebody is at it, while others go on; after so much more
+ * everybody waits for it. Small batches leave little to do at the end, and each row of a batch may
+ * dirty a page of the index, which LMDB keeps in memory until the commit. */
+#define BATCH_BYTES (UINT64_C(48) << 20)
+#define BATCH_ROWS 8192u
+#define BATCHES_MAX 4u
 #define KICK (UINT64_C(8) << 20) /* begin to write back so many bytes, so that syncs are short */
 
 /* A pack with bytes that are not durable yet, or that is being appended to. */
@@ -63,6 +67,7 @@ struct at_store {
     GHashTable *distrusted;           /* digests whose stored copy is damaged */
     GArray *moves;
     uint64_t pending_bytes;
+    bool commit_queued;
     uint64_t failures;
     GError *failure; /* the last one */
 };
@@ -322,10 +327,10 @@ static struct row *find_row(struct at_store *store, const struct at_digest *dige
     return row;
 }
 
-static bool due(const struct at_store *store)
+static bool due(const struct at_store *store, unsigned batches)
 {
-    return store->pending_bytes >= BATCH_BYTES ||
-           g_hash_table_size(store->pending) + store->moves->len >= BATCH_ROWS;
+    return store->pending_bytes >= batches * BATCH_BYTES ||
+           g_hash_table_size(store->pending) + store->moves->len >= batches * BATCH_ROWS;
 }
 
 /* ---- Puts ---- */
@@ -407,6 +412,43 @@ static bool find_or_reserve(struct at_store *store, const struct at_digest *dige
     return ok;
 }
 
+struct commit {
+    struct at_work work;
+    struct at_store *store;
+};
+
+static bool flush_locked(struct at_store *store, GError **error);
+
+/* Pool thread.  What fails is told to all whose puts are lost, when they check or flush. */
+static void run_commit(struct at_work *work)
+{
+    struct at_store *store = ((struct commit *)work)->store;
+    if (g_mutex_trylock(&store->commit_lock)) {
+        flush_locked(store, NULL);
+        g_mutex_unlock(&store->commit_lock);
+    }
+    g_mutex_lock(&store->lock);
+    store->commit_queued = false;
+    g_mutex_unlock(&store->lock);
+    g_free(work);
+}
+
+/* Not in the thread that puts: others wait for what it has in hand, to keep their order. */
+static void commit_beside(struct at_vault *vault)
+{
+    struct at_store *store = vault->store;
+    g_mutex_lock(&store->lock);
+    bool queue = !store->commit_queued;
+    store->commit_queued = true;
+    g_mutex_unlock(&store->lock);
+    if (!queue)
+        return;
+    struct commit *commit = g_new0(struct commit, 1);
+    commit->work.run = run_commit;
+    commit->store = store;
+    at_vault_submit(vault, &commit->work);
+}
+
 bool at_store_put(struct at_vault_session *session, uint8_t kind, const struct at_digest *digest,
                   const uint8_t *plain, size_t len, uint64_t *ret_stored, GError **error)
 {
@@ -451,7 +493,7 @@ bool at_store_put(struct at_vault_session *session, uint8_t kind, const struct a
         g_hash_table_insert(store->pending, row, row);
     g_hash_table_remove(store->in_flight, digest);
     g_cond_broadcast(&store->landed);
-    bool commit = ok && due(store);
+    bool commit = ok && due(store, 1), wait = ok && due(store, BATCHES_MAX);
     struct tail *kick = store->current;
     uint64_t from = 0, upto = 0;
     if (ok && kick && kick->written - kick->kicked >= KICK) {
@@ -469,7 +511,11 @@ bool at_store_put(struct at_vault_session *session, uint8_t kind, const struct a
         g_free(row);
     else
         *ret_stored = at_record_size(record.stored);
-    return ok && (!commit || at_store_flush(store, session->failures, error));
+    if (wait)
+        return at_store_flush(store, session->failures, error);
+    if (commit)
+        commit_beside(session->vault);
+    return ok;
 }
 
 bool at_store_move(struct at_store *store, const struct at_record *record, const uint8_t *payload,
@@ -659,6 +705,18 @@ static bool flush_locked(struct at_store *store, GError **error)
     return ok;
 }
 
+bool at_store_check(struct at_store *store, uint64_t failures, GError **error)
+{
+    g_mutex_lock(&store->lock);
+    bool ok = store->failures == failures;
+    if (!ok)
+        at_error(error, store->failure ? (enum at_error_code)store->failure->code : AT_ERROR_IO,
+                 "a write of this session was lost%s%s", store->failure ? ": " : "",
+                 store->failure ? store->failure->message : "");
+    g_mutex_unlock(&store->lock);
+    return ok;
+}
+
 bool at_store_flush(struct at_store *store, uint64_t failures, GError **error)
 {
     g_mutex_lock(&store->commit_lock);
@@ -666,17 +724,7 @@ bool at_store_flush(struct at_store *store, uint64_t failures, GError **error)
     g_mutex_unlock(&store->commit_lock);
     if (!ok)
         return false;
-    g_mutex_lock(&store->lock);
-    if (store->failures != failures) {
-        ok = false;
-        if (store->failure)
-            at_error(error, store->failure->code, "a write of this session was lost: %s",
-                     store->failure->message);
-        else
-            at_error(error, AT_ERROR_IO, "a write of this session was lost");
-    }
-    g_mutex_unlock(&store->lock);
-    return ok;
+    return at_store_check(store, failures, error);
 }
 
 void at_store_hold(struct at_store *store)

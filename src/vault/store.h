@@ -47,6 +47,9 @@ bool at_store_move(struct at_store *store, const struct at_record *record, const
  * it has risen, the error of the last failure. */
 bool at_store_flush(struct at_store *store, uint64_t failures, GError **error);
 
+/* False, with that error, when the counter has risen: going on would be of no use. */
+bool at_store_check(struct at_store *store, uint64_t failures, GError **error);
+
 /* Between the two nothing is committed; appending goes on until a commit is due. */
 void at_store_hold(struct at_store *store);
 void at_store_release(struct at_store *store);

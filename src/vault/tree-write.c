@@ -185,7 +185,8 @@ static bool drain(struct at_tree_writer *w, unsigned max, GError **error)
 static bool dispatch(struct at_tree_writer *w, GError **error)
 {
     struct segment *s = w->seg;
-    if (!drain(w, w->max_busy, error))
+    if (!at_store_check(w->vault->store, w->session->failures, error) ||
+        !drain(w, w->max_busy, error))
         return false;
     struct segment *next = segment_new(w, error);
     if (!next)

@@ -193,7 +193,8 @@ static bool open_parts(struct at_vault *vault, GError **error)
     vault->cores = MAX(g_get_num_processors(), 1u);
     /* Threads of our own: a reader's step back, and one that a stepped-back thread would start
      * later could not be given the standing of the others. */
-    vault->pool = g_thread_pool_new(run_work, vault, (int)vault->cores, TRUE, error);
+    unsigned threads = vault->cores + vault->writer; /* a writer's may be waiting for a sync */
+    vault->pool = g_thread_pool_new(run_work, vault, (int)threads, TRUE, error);
     if (!vault->pool)
         return false;
     if (vault->writer) {

@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vault/index-env.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "base/error.h"
+
+#define MAP_SIZE                                                                                   \
+    (UINT64_C(256) << 30)              /* address space only; the file is as large as its content  \
+                                        */
+#define TRIM_FROM (UINT64_C(64) << 20) /* smaller files may stay resident */
+
+static const char *const table_names[AT_INDEX_TABLES] = {"object", "pack", "bad", "meta"};
+
+static GMutex envs_lock; /* guards envs and their refs */
+static GPtrArray *envs;
+
+bool at_index_fail(GError **error, int rc, const char *what)
+{
+    if (rc > 0)
+        return at_error_errno(error, rc, "index: %s", what);
+    enum at_error_code code = rc == MDB_MAP_FULL ? AT_ERROR_NO_SPACE
+                              : rc == MDB_CORRUPTED || rc == MDB_PAGE_NOTFOUND ||
+                                      rc == MDB_INVALID || rc == MDB_PANIC || rc == MDB_CURSOR_FULL
+                                  ? AT_ERROR_CORRUPT
+                              : rc == MDB_VERSION_MISMATCH ? AT_ERROR_INVALID
+                                                           : AT_ERROR_IO;
+    return at_error(error, code, "index: %s: %s", what, mdb_strerror(rc));
+}
+
+void at_index_env_unref(struct at_index_env *env)
+{
+    if (!env)
+        return;
+    g_mutex_lock(&envs_lock);
+    if (--env->refs > 0) {
+        g_mutex_unlock(&envs_lock);
+        return;
+    }
+    g_ptr_array_remove_fast(envs, env);
+    for (unsigned i = 0; i < env->pool->len; i++)
+        mdb_txn_abort(g_ptr_array_index(env->pool, i));
+    g_ptr_array_unref(env->pool);
+    mdb_env_close(env->env);
+    g_mutex_unlock(&envs_lock);
+    g_mutex_clear(&env->pool_lock);
+    g_free(env);
+}
+
+/* Bytes that the file must have: LMDB maps it, and a page behind its end would kill us.  When the
+ * last pages of a transaction are free again when it commits, LMDB does not write them. */
+static bool size_of(struct at_index_env *env, int *ret_fd, uint64_t *ret_needed,
+                    uint64_t *ret_actual, GError **error)
+{
+    MDB_envinfo info;
+    MDB_stat stat;
+    struct stat st;
+    int rc = mdb_env_info(env->env, &info);
+    if (!rc)
+        rc = mdb_env_stat(env->env, &stat);
+    if (!rc)
+        rc = mdb_env_get_fd(env->env, ret_fd);
+    if (rc)
+        return at_index_fail(error, rc, "look at the file");
+    if (fstat(*ret_fd, &st) != 0)
+        return at_error_errno(error, errno, "index: look at the file");
+    *ret_needed = ((uint64_t)info.me_last_pgno + 1) * stat.ms_psize;
+    *ret_actual = (uint64_t)st.st_size;
+    return true;
+}
+
+static bool check_size(struct at_index_env *env, GError **error)
+{
+    int fd;
+    uint64_t needed, actual;
+    if (!size_of(env, &fd, &needed, &actual, error))
+        return false;
+    return actual >= needed || at_error(error, AT_ERROR_CORRUPT, "index: data.mdb has been cut");
+}
+
+/* So that check_size() can tell.  Another transaction may be growing the file at the same time:
+ * this neither shortens it nor touches what is there. */
+void at_index_env_keep_size(struct at_index_env *env)
+{
+    int fd;
+    uint64_t needed, actual;
+    if (size_of(env, &fd, &needed, &actual, NULL) && actual < needed)
+        (void)!fallocate(fd, 0, (off_t)needed - 1, 1);
+}
+
+/* LMDB does not tell where it has mapped the file. */
+static void find_map(struct at_index_env *env)
+{
+    int fd;
+    struct stat st;
+    g_autofree char *maps = NULL;
+    if (mdb_env_get_fd(env->env, &fd) || fstat(fd, &st) != 0 ||
+        !g_file_get_contents("/proc/self/maps", &maps, NULL, NULL))
+        return;
+    g_auto(GStrv) lines = g_strsplit(maps, "\n", -1);
+    for (char **line = lines; *line; line++) {
+        unsigned long from, to, inode;
+        unsigned major, minor;
+        unsigned long long offset;
+        if (sscanf(*line, "%lx-%lx %*s %llx %x:%x %lu", &from, &to, &offset, &major, &minor,
+                   &inode) == 6 &&
+            inode == st.st_ino && offset == 0 && to - from == MAP_SIZE)
+            env->map = (void *)from;
+    }
+}
+
+void at_index_env_trim(struct at_index_env *env)
+{
+    MDB_envinfo info;
+    MDB_stat stat;
+    if (!env->map || mdb_env_info(env->env, &info) || mdb_env_stat(env->env, &stat))
+        return;
+    uint64_t len = ((uint64_t)info.me_last_pgno + 1) * stat.ms_psize;
+    /* The mapping is of a file and never written through, so nothing can be lost. */
+    if (len > TRIM_FROM)
+        madvise(env->map, len, MADV_DONTNEED);
+}
+
+static bool open_tables(struct at_index_env *env, GError **error)
+{
+    MDB_txn *txn;
+    unsigned create = env->writer ? MDB_CREATE : 0;
+    int rc = mdb_txn_begin(env->env, NULL, env->writer ? 0 : MDB_RDONLY, &txn);
+    if (rc)
+        return at_index_fail(error, rc, "begin");
+    for (unsigned i = 0; i < AT_INDEX_TABLES && !rc; i++)
+        rc = mdb_dbi_open(txn, table_names[i], create, &env->t[i]);
+    if (rc) {
+        mdb_txn_abort(txn);
+        if (rc == MDB_NOTFOUND)
+            return at_error(error, AT_ERROR_NOT_FOUND, "index: has no tables yet");
+        return at_index_fail(error, rc, "open tables");
+    }
+    rc = mdb_txn_commit(txn);
+    return rc ? at_index_fail(error, rc, "open tables") : true;
+}
+
+/* Group access that does not depend on the umask; readers register in the lock file. */
+static bool set_modes(const char *dir, gid_t gid, GError **error)
+{
+    static const struct {
+        const char *name;
+        mode_t mode;
+    } files[] = {{"data.mdb", 0640}, {"lock.mdb", 0660}};
+    for (unsigned i = 0; i < G_N_ELEMENTS(files); i++) {
+        g_autofree char *path = g_build_filename(dir, files[i].name, NULL);
+        if (gid != (gid_t)-1 && chown(path, (uid_t)-1, gid) != 0)
+            return at_error_errno(error, errno, "set group of %s", path);
+        if (chmod(path, files[i].mode) != 0)
+            return at_error_errno(error, errno, "set mode of %s", path);
+    }
+    return true;
+}
+
+static struct at_index_env *env_make(const char *dir, bool writer, gid_t gid, GError **error)
+{
+    struct at_index_env *env = g_new0(struct at_index_env, 1);
+    env->refs = 1;
+    env->writer = writer;
+    env->pool = g_ptr_array_new();
+    g_mutex_init(&env->pool_lock);
+    int rc = mdb_env_create(&env->env);
+    if (!rc)
+        rc = mdb_env_set_mapsize(env->env, MAP_SIZE);
+    if (!rc)
+        rc = mdb_env_set_maxdbs(env->env, 4);
+    if (!rc)
+        rc = mdb_env_set_maxreaders(env->env, 1024);
+    /* Transactions are pooled, so they are not bound to threads; lookups jump about. */
+    if (!rc)
+        rc = mdb_env_open(env->env, dir, MDB_NOTLS | MDB_NORDAHEAD | (writer ? 0 : MDB_RDONLY),
+                          0660);
+    if (rc) {
+        at_index_fail(error, rc, "open");
+    } else if (writer && !set_modes(dir, gid, error)) {
+        rc = -1;
+    } else if ((writer && !check_size(env, error)) || !open_tables(env, error)) {
+        rc = -1;
+    }
+    if (rc) {
+        if (env->env)
+            mdb_env_close(env->env);
+        g_ptr_array_unref(env->pool);
+        g_mutex_clear(&env->pool_lock);
+        g_free(env);
+        return NULL;
+    }
+    find_map(env);
+    int dead;
+    mdb_reader_check(env->env, &dead); /* slots of readers that were killed hold pages back */
+    g_ptr_array_add(envs, env);
+    return env;
+}
+
+struct at_index_env *at_index_env_get(const char *dir, bool writer, gid_t gid, GError **error)
+{
+    g_autofree char *path = g_build_filename(dir, "data.mdb", NULL);
+    struct stat st;
+    bool there = stat(path, &st) == 0;
+    if (!there && !writer) {
+        at_error_errno(error, errno, "index %s", path);
+        return NULL;
+    }
+    g_mutex_lock(&envs_lock);
+    if (!envs)
+        envs = g_ptr_array_new();
+    struct at_index_env *env = NULL;
+    for (unsigned i = 0; there && i < envs->len && !env; i++) {
+        struct at_index_env *e = g_ptr_array_index(envs, i);
+        if (e->dev == st.st_dev && e->ino == st.st_ino)
+            env = e;
+    }
+    if (env && writer && !env->writer) {
+        at_error(error, AT_ERROR_CONFLICT, "index: this process has it open for reading");
+        env = NULL;
+    } else if (env) {
+        env->refs++;
+    } else {
+        env = env_make(dir, writer, gid, error);
+        if (env && stat(path, &st) == 0) {
+            env->dev = st.st_dev;
+            env->ino = st.st_ino;
+        }
+    }
+    g_mutex_unlock(&envs_lock);
+    return env;
+}

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The LMDB environment below the index, for index.c only: opening, sharing within the process, and
+ * keeping file and memory within their bounds. */
+#pragma once
+#include <lmdb.h>
+
+#include "vault/index.h"
+
+enum at_index_table {
+    AT_INDEX_OBJECT,
+    AT_INDEX_PACK,
+    AT_INDEX_BAD,
+    AT_INDEX_META,
+    AT_INDEX_TABLES
+};
+
+/* An LMDB environment may be open only once in a process: openers of one directory share it. */
+struct at_index_env {
+    int refs;
+    dev_t dev;
+    ino_t ino;
+    bool writer;
+    MDB_env *env;
+    MDB_dbi t[AT_INDEX_TABLES];
+    void *map;        /* where LMDB has mapped the file; NULL when that is not known */
+    guint uses;       /* atomic */
+    GMutex pool_lock; /* guards the pool */
+    GPtrArray *pool;  /* MDB_txn*, reset, ready to be renewed */
+};
+
+struct at_index_env *at_index_env_get(const char *dir, bool writer, gid_t gid, GError **error);
+void at_index_env_unref(struct at_index_env *env);
+
+/* After a commit: makes the file as long as its header says that it is. */
+void at_index_env_keep_size(struct at_index_env *env);
+
+/* Gives back what of a large file is resident through the mapping; the page cache keeps it.  Names
+ * are spread all over the file, and with every page that is touched the kernel maps its neighbours:
+ * soon the whole of it would count as ours. */
+void at_index_env_trim(struct at_index_env *env);
+
+/* False, with what LMDB's @rc means. */
+bool at_index_fail(GError **error, int rc, const char *what);

@@ -152,9 +152,10 @@ static void measure_index(struct at_bench *out, const char *self, const char *di
     double mine = at_bench_median(full, ROUNDS), theirs = at_bench_median(empty, ROUNDS);
     at_bench_row(out, "16 million chunks: ingest", (double)DISK / MIB / mine, "MiB/s",
                  AT_BENCH_ONLY, 0, "1 GiB, compressible to a half; median of 3");
-    at_bench_row(out, "... against an empty vault", theirs / mine, "x", AT_BENCH_AT_LEAST, 0.8, NULL);
-    at_bench_row(out, "16 million chunks: most resident memory of it", peak, "MiB", AT_BENCH_AT_MOST,
-                 256, "of the whole process, the mapped index included");
+    at_bench_row(out, "... against an empty vault", theirs / mine, "x", AT_BENCH_AT_LEAST, 0.8,
+                 NULL);
+    at_bench_row(out, "16 million chunks: most resident memory of it", peak, "MiB",
+                 AT_BENCH_AT_MOST, 256, "of the whole process, the mapped index included");
     at_bench_row(out, "16 million chunks: opening", 1000 * at_bench_median(opened, ROUNDS), "ms",
                  AT_BENCH_AT_MOST, 100, NULL);
     at_remove_tree(large, NULL);

@@ -131,12 +131,14 @@ static void run_export(struct at_work *work)
     struct export_part *part = (struct export_part *)work;
     struct export *e = part->e;
     GError *error = NULL;
-    uint64_t done = 0;
+    uint64_t from = g_array_index(part->chunks, struct at_entry, 0).offset, done = from;
     for (unsigned i = 0; i < part->chunks->len && !error; i++) {
         struct at_entry *chunk = &g_array_index(part->chunks, struct at_entry, i);
         write_chunk(e, chunk, &error);
         done = at_entry_end(chunk);
     }
+    /* Only begins to write back, so that whoever syncs the file has little left to wait for. */
+    sync_file_range(e->fd, (off_t)from, (off_t)(done - from), SYNC_FILE_RANGE_WRITE);
     g_mutex_lock(&e->lock);
     if (error && !e->error)
         e->error = g_steal_pointer(&error);

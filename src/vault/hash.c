@@ -7,6 +7,8 @@
 #include <string.h>
 #include <xxhash.h>
 
+#include "vault/hash-many.h"
+
 static EVP_MD *sha256; /* fetched once */
 
 static void free_context(gpointer ctx)
@@ -61,13 +63,21 @@ void at_hash_chunk(const uint8_t *data, size_t len, struct at_digest *ret_digest
 void at_hash_chunk_blocks(const uint8_t *data, size_t len, struct at_digest *ret_digest,
                           struct at_digest *ret_blocks)
 {
-    EVP_MD_CTX *ctx = peek_context();
-    uint8_t nodes[AT_CHUNK_MAX_BLOCKS + 1][AT_DIGEST_LEN];
+    const uint8_t *blocks[AT_CHUNK_MAX_BLOCKS];
     size_t n = len / AT_BLOCK;
     g_assert(n >= 1 && n <= AT_CHUNK_MAX_BLOCKS);
     for (size_t i = 0; i < n; i++)
-        digest_with(ctx, 0, data + i * AT_BLOCK, AT_BLOCK, ret_blocks[i].bytes);
-    memcpy(nodes, ret_blocks, n * AT_DIGEST_LEN);
+        blocks[i] = data + i * AT_BLOCK;
+    at_hash_blocks(blocks, n, ret_blocks);
+    at_hash_root(ret_blocks, n, ret_digest);
+}
+
+void at_hash_root(const struct at_digest *blocks, size_t n, struct at_digest *ret_digest)
+{
+    EVP_MD_CTX *ctx = peek_context();
+    uint8_t nodes[AT_CHUNK_MAX_BLOCKS][AT_DIGEST_LEN];
+    g_assert(n >= 1 && n <= AT_CHUNK_MAX_BLOCKS);
+    memcpy(nodes, blocks, n * AT_DIGEST_LEN);
     /* Pairing level by level with an odd last one carried up is RFC 6962's split at the largest
      * power of two. */
     while (n > 1) {

@@ -13,6 +13,8 @@ void at_hash_chunk(const uint8_t *data, size_t len, struct at_digest *ret_digest
 /* The same, and the names of its blocks, len / AT_BLOCK of them. */
 void at_hash_chunk_blocks(const uint8_t *data, size_t len, struct at_digest *ret_digest,
                           struct at_digest *ret_blocks);
+/* Name of a chunk from those of its @n blocks. */
+void at_hash_root(const struct at_digest *blocks, size_t n, struct at_digest *ret_digest);
 /* Name of a block inside a chunk. */
 void at_hash_block(const uint8_t *block, struct at_digest *ret_digest);
 

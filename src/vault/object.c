@@ -30,37 +30,33 @@ static bool corrupt(const struct at_digest *digest, uint8_t kind, const char *wh
     return at_error(error, AT_ERROR_CORRUPT, "%s %s %s", at_kind_name(kind), hex, why);
 }
 
-/* Plain bytes, not proved yet. */
-static struct at_buf *decode(const struct at_record *record, const uint8_t *payload, GError **error)
+/* Plain bytes, record->plain of them, not proved yet. */
+static bool decode_into(const struct at_record *record, const uint8_t *payload, uint8_t *out,
+                        GError **error)
 {
     const struct at_digest *digest = &record->digest;
     g_autoptr(GError) local = NULL;
     if (record->key_id != 0) {
         char hex[AT_DIGEST_HEX + 1];
         at_digest_to_hex(digest, hex);
-        at_error(error, AT_ERROR_INVALID, "%s %s is encrypted, which this Atoll cannot read",
-                 at_kind_name(record->kind), hex);
-        return NULL;
+        return at_error(error, AT_ERROR_INVALID, "%s %s is encrypted, which this Atoll cannot read",
+                        at_kind_name(record->kind), hex);
     }
-    g_autoptr(at_buf_auto) buf = at_buf_new(record->plain);
-    if (!at_codec_unpack(record->codec, payload, record->stored, buf->data, record->plain,
-                         &local)) {
-        if (local->code == AT_ERROR_CORRUPT)
-            corrupt(digest, record->kind, local->message, error);
-        else
-            g_propagate_error(error, g_steal_pointer(&local));
-        return NULL;
-    }
-    return g_steal_pointer(&buf);
+    if (at_codec_unpack(record->codec, payload, record->stored, out, record->plain, &local))
+        return true;
+    if (local->code == AT_ERROR_CORRUPT)
+        return corrupt(digest, record->kind, local->message, error);
+    g_propagate_error(error, g_steal_pointer(&local));
+    return false;
 }
 
 /* @ret_blocks: of a chunk also the names of its blocks; or NULL. */
 static struct at_buf *prove(const struct at_record *record, const uint8_t *payload,
                             struct at_digest *ret_blocks, GError **error)
 {
-    g_autoptr(at_buf_auto) buf = decode(record, payload, error);
+    g_autoptr(at_buf_auto) buf = at_buf_new(record->plain);
     struct at_digest actual;
-    if (!buf)
+    if (!decode_into(record, payload, buf->data, error))
         return NULL;
     if (ret_blocks && record->kind == AT_KIND_CHUNK)
         at_hash_chunk_blocks(buf->data, buf->len, &actual, ret_blocks);
@@ -94,19 +90,43 @@ static uint8_t *room(size_t need, uint8_t **ret_large)
     return raw;
 }
 
-struct at_buf *at_object_decode(struct at_vault *vault, const struct at_digest *digest)
+/* Finds and reads a record; @ret_large as in room(). */
+static const uint8_t *fetch(struct at_vault *vault, const struct at_digest *digest, uint8_t kind,
+                            struct at_record *ret_record, uint8_t **ret_large)
 {
     struct at_place place;
-    struct at_record record;
     bool found;
+    *ret_large = NULL;
+    if (!at_object_place(vault, digest, &place, &found, NULL) || !found || place.kind != kind)
+        return NULL;
+    uint8_t *raw = room(AT_RECORD_HEADER + (size_t)place.stored, ret_large);
+    if (at_packs_read(vault->packs, place.pack, place.offset, digest, place.stored, raw, ret_record,
+                      NULL) != AT_PACK_READ_OK ||
+        ret_record->kind != kind)
+        return NULL;
+    return raw + AT_RECORD_HEADER;
+}
+
+struct at_buf *at_object_decode(struct at_vault *vault, const struct at_digest *digest,
+                                uint8_t kind)
+{
+    struct at_record record;
     g_autofree uint8_t *large = NULL;
-    if (!at_object_place(vault, digest, &place, &found, NULL) || !found)
+    const uint8_t *payload = fetch(vault, digest, kind, &record, &large);
+    if (!payload)
         return NULL;
-    uint8_t *raw = room(AT_RECORD_HEADER + (size_t)place.stored, &large);
-    if (at_packs_read(vault->packs, place.pack, place.offset, digest, place.stored, raw, &record,
-                      NULL) != AT_PACK_READ_OK)
-        return NULL;
-    return decode(&record, raw + AT_RECORD_HEADER, NULL);
+    g_autoptr(at_buf_auto) buf = at_buf_new(record.plain);
+    return decode_into(&record, payload, buf->data, NULL) ? g_steal_pointer(&buf) : NULL;
+}
+
+size_t at_object_decode_into(struct at_vault *vault, const struct at_digest *digest, uint8_t kind,
+                             uint8_t *out, size_t cap)
+{
+    struct at_record record;
+    g_autofree uint8_t *large = NULL;
+    const uint8_t *payload = fetch(vault, digest, kind, &record, &large);
+    bool ok = payload && record.plain <= cap && decode_into(&record, payload, out, NULL);
+    return ok ? record.plain : 0;
 }
 
 struct at_buf *at_object_read(struct at_vault *vault, const struct at_digest *digest, uint8_t kind,

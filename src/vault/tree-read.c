@@ -187,10 +187,13 @@ bool at_cursor_descend(struct at_cursor *cursor, GError **error)
 
 /* ---- Read-ahead ---- */
 
+#define AHEAD_BYTES (256u << 10) /* for one thread: more would let the first reader wait */
+
 struct ahead {
     struct at_work work;
     struct at_vault *vault;
-    struct at_digest digest;
+    unsigned n;
+    struct at_digest digests[AT_CHUNKS_GROUP];
 };
 
 /* Finds what is to be read ahead, away from the thread that answers a read. */
@@ -203,7 +206,7 @@ struct plan {
 static void run_ahead(struct at_work *work)
 {
     struct ahead *a = (struct ahead *)work;
-    at_chunk_prepare(a->vault, &a->digest);
+    at_chunks_prepare(a->vault, a->digests, a->n);
     g_free(a);
 }
 
@@ -248,16 +251,24 @@ static void run_plan(struct at_work *work)
     bool ok = !tree->closing;
     g_mutex_unlock(&tree->lock);
     ok = ok && at_leaf_seek(tree, plan->from, &leaf, NULL);
-    while (ok && leaf.node && leaf.chunk.offset < plan->to) {
+    struct ahead *a = NULL;
+    for (uint64_t bytes = 0; ok && leaf.node && leaf.chunk.offset < plan->to;) {
         if (!at_cache_has(tree->vault->chunks, &leaf.chunk.digest)) {
-            struct ahead *a = g_new0(struct ahead, 1);
-            a->work.run = run_ahead;
-            a->vault = tree->vault;
-            a->digest = leaf.chunk.digest;
-            at_vault_submit(tree->vault, &a->work);
+            if (!a) {
+                a = g_new0(struct ahead, 1);
+                a->work.run = run_ahead;
+                a->vault = tree->vault;
+                bytes = 0;
+            }
+            a->digests[a->n++] = leaf.chunk.digest;
+            bytes += leaf.chunk.len;
+            if (a->n == AT_CHUNKS_GROUP || bytes >= AHEAD_BYTES)
+                at_vault_submit(tree->vault, &g_steal_pointer(&a)->work);
         }
         ok = at_leaf_next(tree, &leaf, NULL);
     }
+    if (a)
+        at_vault_submit(tree->vault, &a->work);
     at_leaf_clear(&leaf);
     g_mutex_lock(&tree->lock);
     tree->plans--;

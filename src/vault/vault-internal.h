@@ -77,14 +77,29 @@ struct at_buf *at_object_read(struct at_vault *vault, const struct at_digest *di
 struct at_buf *at_object_read_blocks(struct at_vault *vault, const struct at_digest *digest,
                                      uint8_t kind, struct at_digest *ret_blocks, GError **error);
 /* Bytes that nothing has been proved of yet, or NULL for any reason. */
-struct at_buf *at_object_decode(struct at_vault *vault, const struct at_digest *digest);
+struct at_buf *at_object_decode(struct at_vault *vault, const struct at_digest *digest,
+                                uint8_t kind);
+/* The same into @out, at most @cap bytes; how many, or 0 for any reason. */
+size_t at_object_decode_into(struct at_vault *vault, const struct at_digest *digest, uint8_t kind,
+                             uint8_t *out, size_t cap);
 
 /* chunk.c: [skip, skip + len) of the chunk @digest, which is @chunk_len bytes long, proved, through
  * the cache.  CORRUPT, NOT_FOUND, IO: then @out holds rubbish. */
 bool at_chunk_read(struct at_vault *vault, const struct at_digest *digest, size_t chunk_len,
                    size_t skip, void *out, size_t len, GError **error);
-/* Brings it into the cache, for read-ahead. */
-void at_chunk_prepare(struct at_vault *vault, const struct at_digest *digest);
+/* Several together, AT_CHUNKS_GROUP at most, of AT_CHUNKS_BLOCKS blocks at most. */
+#define AT_CHUNKS_GROUP 32u
+#define AT_CHUNKS_BLOCKS (AT_CHUNKS_GROUP * AT_CHUNK_MAX_BLOCKS)
+/* Brings them into the cache, for read-ahead. */
+void at_chunks_prepare(struct at_vault *vault, const struct at_digest *digests, size_t n);
+/* Which of them are what @digests say; @ret_names gets the names of all their blocks one after
+ * another. */
+struct at_plain {
+    const uint8_t *data;
+    size_t len; /* 0: none there */
+};
+void at_chunks_prove(const struct at_plain *plains, const struct at_digest *digests, size_t n,
+                     bool *ret_right, struct at_digest *ret_names);
 
 /* A node through the cache. */
 /* @parent: the entry that names it (NULL: any range). */

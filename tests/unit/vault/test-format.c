@@ -4,6 +4,7 @@
 
 #include "disk.h"
 #include "vault/codec.h"
+#include "vault/hash-many.h"
 #include "vault/hash.h"
 #include "vault/node.h"
 
@@ -201,6 +202,29 @@ static void repeats(void)
     g_rand_free(r);
 }
 
+/* Hashing many blocks side by side gives what hashing one after another gives, for rows of any
+ * length and blocks anywhere. */
+static void many(void)
+{
+    GRand *r = g_rand_new_with_seed(9);
+    static uint8_t bytes[100 * AT_BLOCK];
+    const uint8_t *blocks[80];
+    struct at_digest names[80], one;
+    for (size_t i = 0; i < sizeof bytes; i++)
+        bytes[i] = (uint8_t)g_rand_int(r);
+    for (size_t n = 0; n <= G_N_ELEMENTS(blocks); n++) {
+        for (size_t i = 0; i < n; i++)
+            blocks[i] = bytes + g_rand_int_range(r, 0, sizeof bytes - AT_BLOCK);
+        memset(names, 0, sizeof names);
+        at_hash_blocks(blocks, n, names);
+        for (size_t i = 0; i < n; i++) {
+            at_hash_block(blocks[i], &one);
+            g_assert_true(at_digest_equal(&names[i], &one));
+        }
+    }
+    g_rand_free(r);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -208,6 +232,7 @@ int main(int argc, char **argv)
     g_test_add_func("/vault/format/a-record-header-with-any-bit-flipped-is-none", records);
     g_test_add_func("/vault/format/malformed-nodes-and-disks-are-refused", nodes);
     g_test_add_func("/vault/format/codecs-give-back-what-they-got-or-nothing", codecs);
+    g_test_add_func("/vault/format/many-blocks-have-the-names-that-each-has-alone", many);
     g_test_add_func("/vault/format/numbers-come-back-from-their-lanes-or-not-at-all", lanes);
     g_test_add_func("/vault/format/numbers-that-come-again-are-left-to-zstd", repeats);
     return g_test_run();

@@ -5,232 +5,20 @@
  *
  * The cutting has no memory beyond the open chunk: once no chunk is open at a place where the base
  * has no chunk across it either, both go on the same.  docs/vault-format.md has the argument. */
-#include <errno.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "base/error.h"
-#include "vault/hash-many.h"
 #include "vault/hash.h"
-#include "vault/tree-internal.h"
-
-#define SEGMENT (2u << 20)
-#define SEGMENT_ITEMS 1024u
-
-/* What goes into the tree next: a chunk in the segment's buffer, or a range of the base. */
-struct item {
-    uint64_t offset, len;
-    const uint8_t *data; /* NULL: a range of the base */
-    struct at_digest digest;
-    uint64_t stored;
-};
-
-/* A stretch of work for one pool thread; what it holds enters the tree in order. */
-struct segment {
-    struct at_work work;
-    struct at_tree_writer *w;
-    uint8_t *buf;
-    size_t fill; /* bytes used in buf */
-    size_t open; /* where the open chunk begins in buf */
-    GArray *items;
-    bool done;     /* guarded by w->lock */
-    GError *error; /* of the pool thread */
-};
-
-struct at_tree_writer {
-    struct at_vault_session *session;
-    struct at_vault *vault;
-    struct at_tree *base; /* or NULL */
-    uint64_t size, end;   /* end: size rounded up to blocks */
-    uint64_t base_end;    /* what of the base is visible, rounded up */
-    uint64_t pos;         /* everything before is in segments or in the tree */
-    uint64_t given;       /* the caller's ranges must begin at or behind this */
-    struct at_builder *builder;
-    struct at_cursor cursor;
-    struct segment *seg; /* being filled */
-    GQueue busy;         /* struct segment*, in order */
-    GQueue idle;         /* buffers to use again */
-    unsigned max_busy;
-    GMutex lock; /* guards segment.done */
-    GCond cond;
-    uint8_t *stage; /* one block that is being put together from unaligned pieces */
-    bool staging;
-    uint64_t stage_at;
-    bool failed;
-    struct at_tree_stats stats;
-};
-
-/* ---- Segments ---- */
-
-static void segment_free(void *p)
-{
-    struct segment *s = p;
-    if (!s)
-        return;
-    munmap(s->buf, SEGMENT);
-    g_array_unref(s->items);
-    g_clear_error(&s->error);
-    g_free(s);
-}
-
-static struct segment *segment_new(struct at_tree_writer *w, GError **error)
-{
-    struct segment *s = g_queue_pop_head(&w->idle);
-    if (s) {
-        s->fill = s->open = 0;
-        s->done = false;
-        g_array_set_size(s->items, 0);
-        return s;
-    }
-    /* Not from the heap: glibc would keep what a large import needed once. */
-    void *buf = mmap(NULL, SEGMENT, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (buf == MAP_FAILED) {
-        at_error_errno(error, errno, "memory for a segment");
-        return NULL;
-    }
-    s = g_new0(struct segment, 1);
-    s->w = w;
-    s->buf = buf;
-    s->items = g_array_new(FALSE, TRUE, sizeof(struct item));
-    return s;
-}
-
-/* All blocks of the segment in one go: the longer the row, the less each costs. */
-static void name_chunks(struct segment *s)
-{
-    const uint8_t *blocks[SEGMENT / AT_BLOCK];
-    struct at_digest names[SEGMENT / AT_BLOCK];
-    size_t n = 0;
-    for (unsigned i = 0; i < s->items->len; i++) {
-        struct item *item = &g_array_index(s->items, struct item, i);
-        for (uint64_t at = 0; item->data && at < item->len; at += AT_BLOCK)
-            blocks[n++] = item->data + at;
-    }
-    at_hash_blocks(blocks, n, names);
-    n = 0;
-    for (unsigned i = 0; i < s->items->len; i++) {
-        struct item *item = &g_array_index(s->items, struct item, i);
-        if (!item->data)
-            continue;
-        at_hash_root(names + n, (size_t)item->len / AT_BLOCK, &item->digest);
-        n += (size_t)item->len / AT_BLOCK;
-    }
-}
-
-/* Pool thread: names and stores the chunks of a segment. */
-static void run_segment(struct at_work *work)
-{
-    struct segment *s = (struct segment *)work;
-    struct at_tree_writer *w = s->w;
-    name_chunks(s);
-    for (unsigned i = 0; i < s->items->len && !s->error; i++) {
-        struct item *item = &g_array_index(s->items, struct item, i);
-        if (!item->data)
-            continue;
-        at_store_put(w->session, AT_KIND_CHUNK, &item->digest, item->data, (size_t)item->len,
-                     &item->stored, &s->error);
-    }
-    g_mutex_lock(&w->lock);
-    s->done = true;
-    g_cond_signal(&w->cond);
-    g_mutex_unlock(&w->lock);
-}
-
-/* Takes [from, to) of the base over; both are places that no chunk of the base crosses. */
-static bool take_base(struct at_tree_writer *w, uint64_t from, uint64_t to, GError **error)
-{
-    struct at_cursor *c = &w->cursor;
-    while (!at_cursor_at_end(c) && c->item.offset < to) {
-        uint64_t end = at_entry_end(&c->item);
-        if (end <= from) {
-            at_cursor_skip(c);
-        } else if (c->item.offset >= from && end <= to &&
-                   (c->level == 0 || (!c->last && at_builder_fresh(w->builder, c->level - 1)))) {
-            /* The last node of a level may have ended only because the disk did. */
-            if (!at_builder_add(w->builder, c->level, &c->item, error))
-                return false;
-            at_cursor_skip(c);
-        } else if (c->level == 0) {
-            return at_error(error, AT_ERROR_CORRUPT, "the base has chunks where none can be");
-        } else if (!at_cursor_descend(c, error)) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static bool absorb(struct at_tree_writer *w, struct segment *s, GError **error)
-{
-    if (s->error) {
-        g_propagate_error(error, g_steal_pointer(&s->error));
-        return false;
-    }
-    for (unsigned i = 0; i < s->items->len; i++) {
-        struct item *item = &g_array_index(s->items, struct item, i);
-        if (!item->data) {
-            if (!take_base(w, item->offset, item->len, error))
-                return false;
-            continue;
-        }
-        struct at_entry e = {item->offset, item->len, item->digest};
-        if (!at_builder_add(w->builder, 0, &e, error))
-            return false;
-        if (item->stored) {
-            w->stats.new_bytes += item->len;
-            w->stats.stored_bytes += item->stored;
-        }
-    }
-    return true;
-}
-
-/* Puts finished segments into the tree, waiting until at most @max are unfinished. */
-static bool drain(struct at_tree_writer *w, unsigned max, GError **error)
-{
-    while (!g_queue_is_empty(&w->busy)) {
-        struct segment *s = g_queue_peek_head(&w->busy);
-        g_mutex_lock(&w->lock);
-        while (!s->done && g_queue_get_length(&w->busy) > max)
-            g_cond_wait(&w->cond, &w->lock);
-        bool done = s->done;
-        g_mutex_unlock(&w->lock);
-        if (!done)
-            break;
-        g_queue_pop_head(&w->busy);
-        bool ok = absorb(w, s, error);
-        g_queue_push_tail(&w->idle, s);
-        if (!ok)
-            return false;
-    }
-    return true;
-}
-
-/* Hands the closed chunks of the current segment to the pool; an open one moves to the next. */
-static bool dispatch(struct at_tree_writer *w, GError **error)
-{
-    struct segment *s = w->seg;
-    if (!at_store_check(w->vault->store, w->session->failures, error) ||
-        !drain(w, w->max_busy, error))
-        return false;
-    struct segment *next = segment_new(w, error);
-    if (!next)
-        return false;
-    next->fill = s->fill - s->open;
-    memcpy(next->buf, s->buf + s->open, next->fill);
-    w->seg = next;
-    g_queue_push_tail(&w->busy, s);
-    s->work.run = run_segment;
-    at_vault_submit(w->vault, &s->work);
-    return true;
-}
+#include "vault/tree-segment.h"
 
 /* ---- Cutting ---- */
 
 static void close_chunk(struct at_tree_writer *w)
 {
-    struct segment *s = w->seg;
+    struct at_segment *s = w->seg;
     if (s->open == s->fill)
         return;
-    struct item item = {.len = s->fill - s->open, .data = s->buf + s->open};
+    struct at_item item = {.len = s->fill - s->open, .data = s->buf + s->open};
     item.offset = w->pos - item.len;
     g_array_append_val(s->items, item);
     s->open = s->fill;
@@ -243,17 +31,17 @@ static bool chunk_is_open(const struct at_tree_writer *w)
 
 uint8_t *at_tree_writer_space(struct at_tree_writer *w, size_t *ret_cap, GError **error)
 {
-    if ((SEGMENT - w->seg->fill < AT_CHUNK_MAX || w->seg->items->len >= SEGMENT_ITEMS) &&
-        !dispatch(w, error))
+    if ((AT_SEGMENT - w->seg->fill < AT_CHUNK_MAX || w->seg->items->len >= AT_SEGMENT_ITEMS) &&
+        !at_segment_dispatch(w, error))
         return NULL;
-    *ret_cap = SEGMENT - w->seg->fill;
+    *ret_cap = AT_SEGMENT - w->seg->fill;
     return w->seg->buf + w->seg->fill;
 }
 
 /* Cuts @len bytes (whole blocks) that were written at at_tree_writer_space(), for w->pos. */
 static void cut(struct at_tree_writer *w, size_t len)
 {
-    struct segment *s = w->seg;
+    struct at_segment *s = w->seg;
     for (size_t to = s->fill + len; s->fill < to;) {
         const uint8_t *block = s->buf + s->fill;
         if (at_block_is_zero(block)) {
@@ -362,7 +150,7 @@ static bool advance(struct at_tree_writer *w, uint64_t to, bool joins, GError **
             if (!restart_point(w, to, joins, &from, error))
                 return false;
             if (from > w->pos) {
-                struct item item = {.offset = w->pos, .len = from};
+                struct at_item item = {.offset = w->pos, .len = from};
                 g_array_append_val(w->seg->items, item);
                 w->pos = from;
             }
@@ -410,7 +198,7 @@ struct at_tree_writer *at_tree_writer_new(struct at_vault_session *session,
     g_mutex_init(&w->lock);
     g_cond_init(&w->cond);
     at_cursor_init(&w->cursor, tree);
-    w->seg = segment_new(w, error);
+    w->seg = at_segment_new(w, error);
     if (!w->seg) {
         at_tree_writer_free(w);
         return NULL;
@@ -422,15 +210,7 @@ void at_tree_writer_free(struct at_tree_writer *w)
 {
     if (!w)
         return;
-    g_mutex_lock(&w->lock);
-    for (GList *l = w->busy.head; l; l = l->next) {
-        while (!((struct segment *)l->data)->done)
-            g_cond_wait(&w->cond, &w->lock);
-    }
-    g_mutex_unlock(&w->lock);
-    g_queue_clear_full(&w->busy, segment_free);
-    g_queue_clear_full(&w->idle, segment_free);
-    segment_free(w->seg);
+    at_segments_clear(w);
     at_cursor_clear(&w->cursor);
     at_builder_free(w->builder);
     at_tree_close(w->base);
@@ -586,7 +366,7 @@ bool at_tree_writer_finish(struct at_tree_writer *w, struct at_digest *ret_root,
     close_chunk(w);
     struct at_digest root;
     uint64_t stored;
-    if (!dispatch(w, error) || !drain(w, 0, error) ||
+    if (!at_segment_dispatch(w, error) || !at_segments_drain(w, 0, error) ||
         !at_builder_finish(w->builder, w->size, &root, &stored, error) ||
         !at_store_flush(w->vault->store, w->session->failures, error))
         return false;

@@ -116,7 +116,7 @@ JsonNode *at_handle_events(struct at_request *r, GError **error)
     soup_server_message_set_status(s->msg, 200, NULL);
     s->wrote = g_signal_connect(s->msg, "wrote-body-data", G_CALLBACK(on_wrote), s);
     s->finished = g_signal_connect(s->msg, "finished", G_CALLBACK(on_finished), s);
-    s->heartbeat = g_timeout_source_new_seconds(HEARTBEAT_S);
+    s->heartbeat = g_timeout_source_new(HEARTBEAT_S * 1000);
     g_source_set_callback(s->heartbeat, on_heartbeat, s, NULL);
     g_source_attach(s->heartbeat, g_main_context_get_thread_default());
     g_ptr_array_add(r->api->events, s);

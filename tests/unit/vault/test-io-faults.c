@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Each call to the kernel that the vault, or LMDB for it, makes during its life fails in turn: what
+ * is told of it is one of the documented errors, and nothing that was acknowledged is lost.
+ * Here a part of the calls is done, all of them with ATOLL_LONG=1. */
+#include <string.h>
+
+#include "disturb.h"
+
+#define CHANGES "write,size,sync,name,make"
+#define LOOKS "open,look,list,read"
+
+struct way {
+    const char *action, *kinds;
+    bool always;
+    const char *codes; /* that a failure may have */
+};
+
+/* A process that dies of it is not killed by us: it has crashed. */
+static bool live(const struct way *way, unsigned nth)
+{
+    struct world w;
+    world_open(&w);
+    g_autofree char *fault =
+        g_strdup_printf("%s:%u%s", way->action, nth, way->always ? ":always" : "");
+    struct disturbance d = {.fault = fault, .kinds = way->kinds};
+    g_autofree char *where = NULL;
+    int status = disturb(&w, &d);
+    bool met = disturb_met(&w, &where);
+    if (strcmp(way->action, "kill") == 0 && met) {
+        g_assert_cmpint(status, ==, 137);
+        status = disturb(&w, &(struct disturbance){.again = true});
+    }
+    struct life_promise *promise = disturb_promise(&w);
+    const GPtrArray *errors = life_promise_errors(promise);
+    g_autofree char *wrong = NULL;
+    if (status != 0 || !life_promise_ended(promise))
+        wrong = g_strdup_printf("the process has ended with status %d", status);
+    for (unsigned i = 0; i < errors->len && !wrong; i++) {
+        g_auto(GStrv) words = g_strsplit(g_ptr_array_index(errors, i), " ", 2);
+        g_auto(GStrv) may = g_strsplit(way->codes, " ", -1);
+        if (!g_strv_contains((const char *const *)may, words[0]))
+            wrong = g_strdup_printf("an error that this may not be: %s: %s", words[0], words[1]);
+    }
+    if (!wrong)
+        wrong = life_check(w.vault, promise);
+    if (wrong) {
+        g_test_message("%s of %s, at: %s: %s", fault, way->kinds, where ? where : "-", wrong);
+        g_test_fail();
+    }
+    life_promise_free(promise);
+    world_close(&w);
+    return met;
+}
+
+static void all_calls(const struct way *ways, unsigned n, unsigned step)
+{
+    unsigned met = 0;
+    for (unsigned i = 0; i < n; i++) {
+        unsigned by = disturb_step(step);
+        for (unsigned nth = 1 + i % by; live(&ways[i], nth); nth += by)
+            met++;
+    }
+    g_test_message("%u calls have failed", met);
+    g_assert_cmpuint(met, >=, 2 * n);
+}
+
+static void changing(void)
+{
+    static const struct way ways[] = {
+        {"EIO", CHANGES, false, "io"},
+        {"EIO", CHANGES, true, "io"},
+        {"ENOSPC", CHANGES, false, "no_space io"},
+        {"ENOSPC", CHANGES, true, "no_space io"},
+        {"short", CHANGES, false, "io no_space"},
+    };
+    all_calls(ways, G_N_ELEMENTS(ways), 17);
+}
+
+static void looking(void)
+{
+    static const struct way ways[] = {
+        {"EIO", LOOKS, false, "io corrupt"},
+        {"EIO", LOOKS, true, "io corrupt"},
+        {"short", LOOKS, false, ""},
+    };
+    all_calls(ways, G_N_ELEMENTS(ways), 41);
+}
+
+static void interrupted(void)
+{
+    static const struct way ways[] = {{"EINTR", LOOKS "," CHANGES, false, ""}};
+    all_calls(ways, G_N_ELEMENTS(ways), 53);
+}
+
+static void killed(void)
+{
+    static const struct way ways[] = {{"kill", CHANGES, false, ""}};
+    all_calls(ways, G_N_ELEMENTS(ways), 13);
+}
+
+int main(int argc, char **argv)
+{
+    if (disturb_child(argc, argv))
+        return 0;
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/vault/faults/a-change-that-fails-anywhere-loses-nothing-acknowledged",
+                    changing);
+    g_test_add_func("/vault/faults/what-cannot-be-read-anywhere-loses-nothing-acknowledged",
+                    looking);
+    g_test_add_func("/vault/faults/a-call-that-is-interrupted-is-made-again", interrupted);
+    g_test_add_func("/vault/faults/killed-before-any-call-the-next-process-goes-on", killed);
+    return g_test_run();
+}

@@ -22,10 +22,12 @@ enum io_kind {
     IO_KIND_SIZE, /* truncate, fallocate */
     IO_KIND_SYNC,
     IO_KIND_NAME, /* rename, link, unlink, rmdir */
-    IO_KIND_MAKE, /* mkdir, and open when it makes the file */
+    IO_KIND_MAKE, /* open, when it makes the file */
+    IO_KIND_MKDIR,
     IO_KINDS
 };
-#define IO_KIND_NAMES {"open", "look", "list", "read", "write", "size", "sync", "name", "make"}
+#define IO_KIND_NAMES                                                                              \
+    {"open", "look", "list", "read", "write", "size", "sync", "name", "make", "mkdir"}
 
 enum io_op {
     IO_CREATE = 'C',   /* path, ino: a file was made */

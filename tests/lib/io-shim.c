@@ -148,7 +148,7 @@ static bool can_happen(enum io_kind kind, size_t len)
     switch (plan.action) {
     case ENOSPC:
         return kind == IO_KIND_WRITE || kind == IO_KIND_SIZE || kind == IO_KIND_MAKE ||
-               kind == IO_KIND_SYNC;
+               kind == IO_KIND_MKDIR || kind == IO_KIND_SYNC;
     case EINTR:
         return (kind == IO_KIND_OPEN || kind == IO_KIND_MAKE || kind == IO_KIND_READ ||
                 kind == IO_KIND_WRITE || kind == IO_KIND_SYNC || kind == IO_KIND_SIZE) &&
@@ -157,7 +157,7 @@ static bool can_happen(enum io_kind kind, size_t len)
         return (kind == IO_KIND_READ || kind == IO_KIND_WRITE) && len > 1;
     case KILL:
         return kind == IO_KIND_WRITE || kind == IO_KIND_SIZE || kind == IO_KIND_MAKE ||
-               kind == IO_KIND_SYNC || kind == IO_KIND_NAME;
+               kind == IO_KIND_MKDIR || kind == IO_KIND_SYNC || kind == IO_KIND_NAME;
     default:
         return true;
     }
@@ -566,7 +566,7 @@ static int mkdir_any(int at, const char *name, mode_t mode)
     char path[PATH_MAX];
     if (!at_inside(at, name, path))
         return (int)syscall(SYS_mkdirat, at, name, mode);
-    return change(IO_KIND_MAKE, IO_MKDIR, path, NULL, SYS_mkdirat, at, (long)name, mode, 0,
+    return change(IO_KIND_MKDIR, IO_MKDIR, path, NULL, SYS_mkdirat, at, (long)name, mode, 0,
                   0);
 }
 

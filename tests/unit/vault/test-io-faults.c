@@ -6,7 +6,7 @@
 
 #include "disturb.h"
 
-#define CHANGES "write,size,sync,name,make"
+#define CHANGES "write,size,sync,name,make,mkdir"
 #define LOOKS "open,look,list,read"
 
 struct way {

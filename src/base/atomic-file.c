@@ -16,6 +16,7 @@
 #include "base/cleanup.h"
 #include "base/error.h"
 #include "base/fault.h"
+#include "base/retry.h"
 
 bool at_write_all(int fd, const void *data, size_t len, GError **error)
 {
@@ -34,16 +35,16 @@ bool at_write_all(int fd, const void *data, size_t len, GError **error)
 
 bool at_fsync_dir(const char *dir, GError **error)
 {
-    at_autofd fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0 || fsync(fd) != 0)
+    at_autofd fd = at_retry(open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (fd < 0 || at_retry(fsync(fd)) != 0)
         return at_error_errno(error, errno, "sync directory %s", dir);
     return true;
 }
 
 bool at_fsync_file(const char *path, GError **error)
 {
-    at_autofd fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0 || fsync(fd) != 0)
+    at_autofd fd = at_retry(open(path, O_RDONLY | O_CLOEXEC));
+    if (fd < 0 || at_retry(fsync(fd)) != 0)
         return at_error_errno(error, errno, "sync %s", path);
     return true;
 }
@@ -51,7 +52,11 @@ bool at_fsync_file(const char *path, GError **error)
 /* Makes the temporary, whose name ends in XXXXXX before. A name that a crash left is not reused. */
 static bool write_beside(char *tmp, const void *data, size_t len, mode_t mode, GError **error)
 {
-    at_autofd fd = mkostemp(tmp, O_CLOEXEC);
+    at_autofd fd = -1;
+    do {
+        memcpy(tmp + strlen(tmp) - 6, "XXXXXX", 6);
+        fd = mkostemp(tmp, O_CLOEXEC);
+    } while (fd < 0 && errno == EINTR);
     if (fd < 0)
         return at_error_errno(error, errno, "create %s", tmp);
     int injected = at_fault_errno("atomic-file.write");
@@ -65,7 +70,7 @@ static bool write_beside(char *tmp, const void *data, size_t len, mode_t mode, G
         return at_error_errno(error, errno, "set mode of %s", tmp);
     if ((injected = at_fault_errno("atomic-file.sync")))
         return at_error_errno(error, injected, "sync %s", tmp);
-    if (fsync(fd) != 0)
+    if (at_retry(fsync(fd)) != 0)
         return at_error_errno(error, errno, "sync %s", tmp);
     return true;
 }
@@ -105,20 +110,25 @@ bool at_unlink_durable(const char *path, GError **error)
     g_autofree char *dir = g_path_get_dirname(path);
     if (!at_fault_point("unlink-durable", error))
         return false;
-    if (unlink(path) != 0) {
-        if (errno == ENOENT)
-            return true;
+    if (unlink(path) == 0)
+        return at_fsync_dir(dir, error);
+    if (errno != ENOENT)
         return at_error_errno(error, errno, "remove %s", path);
-    }
-    return at_fsync_dir(dir, error);
+    /* It may be gone since a call that could not sync. */
+    g_autoptr(GError) local = NULL;
+    if (at_fsync_dir(dir, &local) || local->code == AT_ERROR_NOT_FOUND)
+        return true;
+    g_propagate_error(error, g_steal_pointer(&local));
+    return false;
 }
 
 bool at_mkdirs(const char *dir, mode_t mode, GError **error)
 {
+    g_autofree char *parent = g_path_get_dirname(dir);
     if (mkdir(dir, mode) == 0) {
         if (chmod(dir, mode) != 0)
             return at_error_errno(error, errno, "set mode of %s", dir);
-        return true;
+        return at_fsync_dir(parent, error);
     }
     if (errno == EEXIST) {
         if (!g_file_test(dir, G_FILE_TEST_IS_DIR))
@@ -127,7 +137,6 @@ bool at_mkdirs(const char *dir, mode_t mode, GError **error)
     }
     if (errno != ENOENT)
         return at_error_errno(error, errno, "create directory %s", dir);
-    g_autofree char *parent = g_path_get_dirname(dir);
     if (strcmp(parent, dir) == 0 || strcmp(parent, ".") == 0)
         return at_error_errno(error, ENOENT, "create directory %s", dir);
     return at_mkdirs(parent, mode, error) && at_mkdirs(dir, mode, error);
@@ -139,7 +148,7 @@ static int open_below(int dir, const char *name)
 {
     struct open_how how = {.flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC,
                            .resolve = RESOLVE_NO_XDEV | RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS};
-    return (int)syscall(SYS_openat2, dir, name, &how, sizeof how);
+    return (int)at_retry(syscall(SYS_openat2, dir, name, &how, sizeof how));
 }
 
 static bool empty_dir(int fd, const char *name, GError **error);
@@ -171,19 +180,21 @@ static bool empty_dir(int fd, const char *name, GError **error)
         return at_error_errno(error, errno, "read directory %s", name);
     }
     bool ok = true;
-    for (struct dirent *e; ok && (e = readdir(d));) {
+    for (struct dirent *e; ok && (errno = 0, e = readdir(d));) {
         if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
             continue;
         g_autofree char *path = g_build_filename(name, e->d_name, NULL);
         ok = remove_below(dirfd(d), e->d_name, path, error);
     }
+    if (ok && errno)
+        ok = at_error_errno(error, errno, "read directory %s", name);
     closedir(d);
     return ok;
 }
 
 bool at_remove_tree(const char *dir, GError **error)
 {
-    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    int fd = at_retry(open(dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
     if (fd < 0) {
         if (errno == ENOENT)
             return true;

@@ -13,6 +13,7 @@
 #include "base/atomic-file.h"
 #include "base/error.h"
 #include "base/fault.h"
+#include "base/retry.h"
 #include "vault/codec.h"
 #include "vault/hash.h"
 #include "vault/vault-internal.h"
@@ -194,7 +195,7 @@ static void give_up(struct at_store *store, const GError *why, bool cut)
 {
     for (unsigned i = 0; cut && i < store->tails->len; i++) {
         struct tail *t = g_ptr_array_index(store->tails, i);
-        if (ftruncate(t->fd, (off_t)t->taken) == 0 && t->taken == 0) {
+        if (at_retry(ftruncate(t->fd, (off_t)t->taken)) == 0 && t->taken == 0) {
             g_autofree char *path = at_packs_path(store->packs, t->id);
             unlink(path);
         }
@@ -252,7 +253,7 @@ static bool begin_pack(struct at_store *store, GError **error)
     if (!at_fault_point("vault.pack.create", error))
         return false;
     g_autofree char *path = at_packs_path(store->packs, header.id);
-    int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0640);
+    int fd = at_retry(open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0640));
     if (fd < 0)
         return at_error_errno(error, errno, "create %s", path);
     if (fchmod(fd, 0640) != 0 ||
@@ -556,7 +557,7 @@ static bool sync_packs(struct at_store *store, const struct batch *b, GError **e
         if (g_array_index(b->upto, uint64_t, i) == t->indexed)
             continue;
         int err = at_fault_errno("vault.pack.sync");
-        if (!err && fdatasync(t->fd) != 0)
+        if (!err && at_retry(fdatasync(t->fd)) != 0)
             err = errno;
         if (err)
             return at_error_errno(error, err, "sync pack %08x", t->id);

@@ -66,6 +66,8 @@ void at_session_hit(struct at_vault_session *session, const struct at_digest *di
 
 /* Paths and modes (umask-proof, group from the directory). */
 char *at_vault_path(const struct at_vault *vault, const char *name);
+/* g_file_get_contents() that goes on when it is interrupted; G_FILE_ERROR. */
+bool at_read_text(const char *path, char **ret_text, GError **error);
 
 /* Plain bytes of a record that was read whole; CORRUPT when they do not hash to its name. */
 struct at_buf *at_object_prove(const struct at_record *record, const uint8_t *payload,

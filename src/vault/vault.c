@@ -14,6 +14,7 @@
 #include "base/atomic-file.h"
 #include "base/cleanup.h"
 #include "base/error.h"
+#include "base/retry.h"
 #include "vault/vault-internal.h"
 
 #define CHUNK_CACHE (32u << 20)
@@ -40,19 +41,35 @@ static bool make_dir(const char *path, gid_t gid, GError **error)
     return true;
 }
 
-static bool is_empty_or_missing(const char *dir)
+static const char *const dirs[] = {"packs", "roots", "index"};
+
+/* Whether no vault was ever there: the directory is missing or empty, or (with @ours) has only what
+ * a crash left of one that was being made, before it had its format. */
+static bool is_unmade(const char *dir, bool ours, bool *ret_unmade, GError **error)
 {
     DIR *d = opendir(dir);
-    if (!d)
-        return errno == ENOENT;
-    bool empty = true;
-    for (struct dirent *e; (e = readdir(d));)
-        empty = empty && (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0);
-    closedir(d);
-    return empty;
+    if (!d && errno != ENOENT)
+        return at_error_errno(error, errno, "read directory %s", dir);
+    bool ok = true, unmade = true;
+    for (struct dirent *e; d && ok && unmade && (errno = 0, e = readdir(d));) {
+        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0 ||
+            (ours && g_str_has_prefix(e->d_name, ".format.tmp-")))
+            continue;
+        unmade = false;
+        for (unsigned i = 0; ours && i < G_N_ELEMENTS(dirs) && !unmade; i++) {
+            g_autofree char *path = g_build_filename(dir, dirs[i], NULL);
+            if (strcmp(e->d_name, dirs[i]) == 0)
+                ok = is_unmade(path, false, &unmade, error);
+        }
+    }
+    if (ok && unmade && d && errno)
+        ok = at_error_errno(error, errno, "read directory %s", dir);
+    if (d)
+        closedir(d);
+    if (ok)
+        *ret_unmade = unmade;
+    return ok;
 }
-
-static const char *const dirs[] = {"packs", "roots", "index"};
 
 static bool create(struct at_vault *vault, GError **error)
 {
@@ -72,11 +89,13 @@ static bool own_files(const char *dir, gid_t gid, GError **error)
 {
     DIR *d = opendir(dir);
     bool ok = d != NULL || at_error_errno(error, errno, "read directory %s", dir);
-    for (struct dirent *e; ok && (e = readdir(d));) {
+    for (struct dirent *e; ok && (errno = 0, e = readdir(d));) {
         if (e->d_name[0] != '.' && e->d_type != DT_DIR &&
             fchownat(dirfd(d), e->d_name, (uid_t)-1, gid, AT_SYMLINK_NOFOLLOW) != 0)
             ok = at_error_errno(error, errno, "set group of %s/%s", dir, e->d_name);
     }
+    if (ok && errno)
+        ok = at_error_errno(error, errno, "read directory %s", dir);
     if (d)
         closedir(d);
     return ok && make_dir(dir, gid, error);
@@ -104,9 +123,25 @@ static bool change_group(struct at_vault *vault, GError **error)
 static bool raise_format(const char *path, GError **error)
 {
     g_autofree char *text = g_strdup_printf("atoll-vault %u\n", AT_VAULT_FORMAT);
-    at_autofd fd = open(path, O_WRONLY | O_CLOEXEC);
-    if (fd < 0 || pwrite(fd, text, strlen(text), 0) != (ssize_t)strlen(text) || fsync(fd) != 0)
+    at_autofd fd = at_retry(open(path, O_WRONLY | O_CLOEXEC));
+    ssize_t len = (ssize_t)strlen(text), n = fd < 0 ? -1 : 0;
+    for (ssize_t done = 0; n >= 0 && done < len; done += n)
+        n = at_retry(pwrite(fd, text + done, (size_t)(len - done), done));
+    if (n < 0 || at_retry(fsync(fd)) != 0)
         return at_error_errno(error, errno, "write %s", path);
+    return true;
+}
+
+bool at_read_text(const char *path, char **ret_text, GError **error)
+{
+    g_autoptr(GError) local = NULL;
+    while (!g_file_get_contents(path, ret_text, NULL, &local)) {
+        if (!g_error_matches(local, G_FILE_ERROR, G_FILE_ERROR_INTR)) {
+            g_propagate_error(error, g_steal_pointer(&local));
+            return false;
+        }
+        g_clear_error(&local);
+    }
     return true;
 }
 
@@ -115,7 +150,7 @@ static bool check_format(struct at_vault *vault, GError **error)
     g_autofree char *path = at_vault_path(vault, "format");
     g_autofree char *text = NULL;
     g_autoptr(GError) local = NULL;
-    if (!g_file_get_contents(path, &text, NULL, &local)) {
+    if (!at_read_text(path, &text, &local)) {
         if (g_error_matches(local, G_FILE_ERROR, G_FILE_ERROR_NOENT))
             return at_error(error, AT_ERROR_NOT_FOUND, "%s is not a vault", vault->dir);
         return at_error(error, AT_ERROR_IO, "%s", local->message);
@@ -135,10 +170,10 @@ static bool check_format(struct at_vault *vault, GError **error)
 static bool take_lock(struct at_vault *vault, GError **error)
 {
     g_autofree char *path = at_vault_path(vault, "lock");
-    at_autofd fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0640);
+    at_autofd fd = at_retry(open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0640));
     if (fd < 0)
         return at_error_errno(error, errno, "open %s", path);
-    if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+    if (at_retry(flock(fd, LOCK_EX | LOCK_NB)) != 0) {
         if (errno != EWOULDBLOCK)
             return at_error_errno(error, errno, "lock %s", path);
         char who[256] = "";
@@ -148,13 +183,29 @@ static bool take_lock(struct at_vault *vault, GError **error)
                         vault->dir, *g_strstrip(who) ? who : "(unknown)");
     }
     char who[256];
-    int len = snprintf(who, sizeof who, "%d on %s\n", (int)getpid(), g_get_host_name());
+    ssize_t len = snprintf(who, sizeof who, "%d on %s\n", (int)getpid(), g_get_host_name());
     /* Over what was there, which needs no space; on a full disk a new file stays empty. */
-    if ((pwrite(fd, who, (size_t)len, 0) != len && errno != ENOSPC && errno != EDQUOT) ||
-        ftruncate(fd, len) != 0)
+    for (ssize_t done = 0, n; done < len; done += n) {
+        n = at_retry(pwrite(fd, who + done, (size_t)(len - done), done));
+        if (n < 0 && (errno == ENOSPC || errno == EDQUOT))
+            break;
+        if (n < 0)
+            return at_error_errno(error, errno, "write %s", path);
+    }
+    if (at_retry(ftruncate(fd, len)) != 0)
         return at_error_errno(error, errno, "write %s", path);
     vault->lock_fd = at_steal_fd(&fd);
     return true;
+}
+
+/* Names that a process made or removed before it was killed need not be durable yet, and whoever
+ * opens the vault relies on what it sees. */
+static bool settle_names(struct at_vault *vault, GError **error)
+{
+    g_autofree char *parent = g_path_get_dirname(vault->dir);
+    g_autofree char *roots = at_vault_path(vault, "roots");
+    return at_fsync_dir(parent, error) && at_fsync_dir(vault->dir, error) &&
+           at_fsync_dir(roots, error);
 }
 
 /* In a reader the pool reads ahead; whoever has asked for bytes, and who answers, goes first. */
@@ -221,9 +272,11 @@ struct at_vault *at_vault_open(const char *dir, unsigned flags, gid_t gid, GErro
     g_mutex_init(&vault->damage_lock);
     g_mutex_init(&vault->roots_lock);
     vault->sessions = g_ptr_array_new();
-    bool make = vault->writer && (flags & AT_VAULT_CREATE) && is_empty_or_missing(dir);
-    if ((make && !create(vault, error)) || !check_format(vault, error) ||
-        (vault->writer && (!take_lock(vault, error) || !change_group(vault, error))) ||
+    bool make = vault->writer && (flags & AT_VAULT_CREATE);
+    if ((make && !is_unmade(dir, true, &make, error)) || (make && !create(vault, error)) ||
+        !check_format(vault, error) ||
+        (vault->writer && (!take_lock(vault, error) || !settle_names(vault, error) ||
+                           !change_group(vault, error))) ||
         !open_parts(vault, error)) {
         at_vault_close(vault);
         return NULL;

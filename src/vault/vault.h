@@ -15,13 +15,14 @@ struct at_vault;
 enum at_vault_flags {
     AT_VAULT_READ = 0,        /* a reader beside the writer (nbdkit) */
     AT_VAULT_WRITE = 1 << 0,  /* the writer; a second one gets CONFLICT naming pid and host */
-    AT_VAULT_CREATE = 1 << 1, /* with WRITE: make it when the directory is missing or empty */
+    AT_VAULT_CREATE = 1 << 1, /* with WRITE: make it when the directory is missing or empty, or
+                                 has what a crash has left of making it */
 };
 
 /* Opens the vault in @dir. A writer cuts torn pack tails back and rebuilds a missing index before
  * it returns; on a full disk it also cuts off what was put but never committed.
  * @gid  or (gid_t)-1: group that may read its files; a writer gives a vault of another group to it
- * Errors: NOT_FOUND, CONFLICT (another writer), INVALID (newer format), CORRUPT, IO. */
+ * Errors: NOT_FOUND, CONFLICT (another writer), INVALID (newer format), CORRUPT, IO, NO_SPACE. */
 struct at_vault *at_vault_open(const char *dir, unsigned flags, gid_t gid, GError **error);
 void at_vault_close(struct at_vault *vault);
 

@@ -15,6 +15,7 @@
 #include "base/cleanup.h"
 #include "base/error.h"
 #include "base/fault.h"
+#include "base/retry.h"
 #include "vault/maintenance.h"
 #include "vault/walk.h"
 
@@ -134,7 +135,9 @@ static bool mark_all(struct gc *gc, GError **error)
         return false;
     /* Roots that were set or renamed meanwhile; from here on a new root must be of what is kept. */
     g_mutex_lock(&gc->vault->roots_lock);
-    bool ok = mark_roots(gc, error) && mark_pins(gc, error);
+    /* A root that somebody could not remove durably must not come back when its content is gone. */
+    g_autofree char *dir = at_vault_path(gc->vault, "roots");
+    bool ok = at_fsync_dir(dir, error) && mark_roots(gc, error) && mark_pins(gc, error);
     if (ok) {
         g_mutex_lock(&gc->vault->sessions_lock);
         gc->run.sweeping = true;
@@ -335,7 +338,7 @@ static bool remove_pack(struct gc *gc, struct pack_use *use, GError **error)
     use->meta.state = AT_PACK_REMOVING;
     if (!set_meta(vault, &use->meta, false, error) || !at_fault_point("vault.pack.empty", error))
         return false;
-    if (truncate(path, 0) != 0 && errno != ENOENT)
+    if (at_retry(truncate(path, 0)) != 0 && errno != ENOENT)
         return at_error_errno(error, errno, "empty %s", path);
     if (!at_fault_point("vault.pack.unlink", error) || !at_unlink_durable(path, error))
         return false;
@@ -371,7 +374,7 @@ static bool compact(struct gc *gc, const struct pack_use *use, bool *ret_empty, 
 {
     struct at_vault *vault = gc->vault;
     g_autofree char *path = at_packs_path(vault->packs, use->id);
-    at_autofd fd = open(path, O_RDONLY | O_CLOEXEC);
+    at_autofd fd = at_retry(open(path, O_RDONLY | O_CLOEXEC));
     if (fd < 0) {
         *ret_empty = false;
         return errno == EIO || at_error_errno(error, errno, "open %s", path);

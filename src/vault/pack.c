@@ -13,6 +13,7 @@
 #include "base/cleanup.h"
 #include "base/error.h"
 #include "base/fault.h"
+#include "base/retry.h"
 #include "vault/vault-internal.h"
 
 #define OPEN_MAX 128u
@@ -100,7 +101,7 @@ static struct open_pack *get_pack(struct at_packs *packs, uint32_t id)
     int err = 0;
     if (!p) {
         g_autofree char *path = at_packs_path(packs, id);
-        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        int fd = at_retry(open(path, O_RDONLY | O_CLOEXEC));
         if (fd < 0) {
             err = errno;
         } else {
@@ -189,8 +190,8 @@ GArray *at_packs_list(struct at_packs *packs, GError **error)
         at_error_errno(error, errno, "read directory %s", packs->dir);
         return NULL;
     }
-    GArray *ids = g_array_new(FALSE, FALSE, sizeof(uint32_t));
-    for (struct dirent *e; (e = readdir(d));) {
+    g_autoptr(GArray) ids = g_array_new(FALSE, FALSE, sizeof(uint32_t));
+    for (struct dirent *e; (errno = 0, e = readdir(d));) {
         char *end;
         guint64 id = g_ascii_strtoull(e->d_name, &end, 16);
         if (end == e->d_name + 8 && strcmp(end, ".pack") == 0 && id > 0) {
@@ -198,16 +199,21 @@ GArray *at_packs_list(struct at_packs *packs, GError **error)
             g_array_append_val(ids, id32);
         }
     }
+    int err = errno; /* half a list would be taken for all packs that there are */
     closedir(d);
+    if (err) {
+        at_error_errno(error, err, "read directory %s", packs->dir);
+        return NULL;
+    }
     g_array_sort(ids, compare_ids);
-    return ids;
+    return g_steal_pointer(&ids);
 }
 
 bool at_pack_open(struct at_packs *packs, uint32_t id, bool writable, int *ret_fd,
                   struct at_pack_header *ret_header, uint64_t *ret_size, GError **error)
 {
     g_autofree char *path = at_packs_path(packs, id);
-    at_autofd fd = open(path, (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC);
+    at_autofd fd = at_retry(open(path, (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC));
     struct stat st;
     if (fd < 0 || fstat(fd, &st) != 0)
         return at_error_errno(error, errno, "open %s", path);

@@ -65,7 +65,7 @@ static struct at_root *read_root(const char *path, GError **error)
 {
     g_autofree char *text = NULL;
     g_autoptr(GError) local = NULL;
-    if (!g_file_get_contents(path, &text, NULL, &local)) {
+    if (!at_read_text(path, &text, &local)) {
         at_error(error,
                  g_error_matches(local, G_FILE_ERROR, G_FILE_ERROR_NOENT) ? AT_ERROR_NOT_FOUND
                                                                           : AT_ERROR_IO,
@@ -198,7 +198,7 @@ GPtrArray *at_vault_root_list(struct at_vault *vault, const char *prefix, GError
     }
     g_autoptr(GPtrArray) roots = g_ptr_array_new_with_free_func((GDestroyNotify)at_root_free);
     bool ok = true;
-    for (struct dirent *e; ok && (e = readdir(d));) {
+    for (struct dirent *e; ok && (errno = 0, e = readdir(d));) {
         if (e->d_name[0] == '.')
             continue;
         g_autofree char *path = g_build_filename(dir, e->d_name, NULL);
@@ -215,6 +215,8 @@ GPtrArray *at_vault_root_list(struct at_vault *vault, const char *prefix, GError
             g_ptr_array_add(roots, root);
         }
     }
+    if (ok && errno) /* gc would free what the roots keep that are not listed */
+        ok = at_error_errno(error, errno, "read directory %s", dir);
     closedir(d);
     if (!ok)
         return NULL;

@@ -12,6 +12,7 @@
 #include "base/cleanup.h"
 #include "base/error.h"
 #include "base/fault.h"
+#include "base/retry.h"
 #include "vault/maintenance.h"
 #include "vault/vault-internal.h"
 
@@ -42,7 +43,11 @@ static GArray *look_at_packs(struct at_vault *vault, GError **error)
             return NULL;
         }
         struct stat st;
-        if (!f.headed && stat(path, &st) == 0)
+        if (!f.headed && stat(path, &st) != 0) {
+            at_error_errno(error, errno, "look at %s", path);
+            return NULL;
+        }
+        if (!f.headed)
             f.size = (uint64_t)st.st_size;
         if (!f.headed && f.size <= AT_PACK_HEADER) {
             if (!at_unlink_durable(path, error))
@@ -79,7 +84,7 @@ static bool catch_up(struct at_vault *vault, struct at_index_txn *txn, struct pa
                      uint64_t from, GError **error)
 {
     g_autofree char *path = at_packs_path(vault->packs, file->id);
-    at_autofd fd = open(path, O_RDWR | O_CLOEXEC);
+    at_autofd fd = at_retry(open(path, O_RDWR | O_CLOEXEC));
     if (fd < 0)
         return at_error_errno(error, errno, "open %s", path);
     struct adding adding = {txn, file->id};
@@ -92,12 +97,12 @@ static bool catch_up(struct at_vault *vault, struct at_index_txn *txn, struct pa
     if (end < file->size && !file->in_use) {
         if (!at_fault_point("vault.recover.cut", error))
             return false;
-        if (ftruncate(fd, (off_t)end) != 0)
+        if (at_retry(ftruncate(fd, (off_t)end)) != 0)
             return at_error_errno(error, errno, "cut the torn tail of %s", path);
         file->size = end;
     }
     /* What was found may still be only in the page cache of a crashed process. */
-    if (fdatasync(fd) != 0)
+    if (at_retry(fdatasync(fd)) != 0)
         return at_error_errno(error, errno, "sync %s", path);
     struct at_pack_meta meta = {.id = file->id, .indexed = file->size};
     memcpy(meta.uuid, file->header.uuid, sizeof meta.uuid);
@@ -168,15 +173,24 @@ static bool carry_over(struct at_vault *vault, GArray *bad, GError **error)
     return ok;
 }
 
+/* Undoes a swap: whoever has the old index open goes on with it, under its old name. */
+static bool swap_back(struct at_vault *vault)
+{
+    g_autofree char *current = at_vault_path(vault, "index");
+    g_autofree char *fresh = at_vault_path(vault, "index.new");
+    (void)!renameat2(AT_FDCWD, fresh, AT_FDCWD, current, RENAME_EXCHANGE);
+    return false;
+}
+
 /* Puts index.new in place of index; readers notice by the inode. */
 static bool swap(struct at_vault *vault, GError **error)
 {
     g_autofree char *current = at_vault_path(vault, "index");
     g_autofree char *fresh = at_vault_path(vault, "index.new");
-    if (!at_fault_point("vault.index.swap", error))
+    if (!at_fsync_dir(fresh, error) || !at_fault_point("vault.index.swap", error))
         return false;
     if (renameat2(AT_FDCWD, fresh, AT_FDCWD, current, RENAME_EXCHANGE) == 0)
-        return at_fsync_dir(vault->dir, error);
+        return at_fsync_dir(vault->dir, error) || swap_back(vault);
     if (errno == ENOENT)
         return at_rename_durable(fresh, current, error);
     if (errno != EINVAL && errno != ENOSYS)
@@ -263,7 +277,7 @@ static bool reconcile(struct at_vault *vault, GArray *files, GError **error)
         if (m && m->state == AT_PACK_REMOVING) {
             g_autofree char *path = at_packs_path(vault->packs, f->id);
             /* As gc does: a reader that has it open must not hold the space. */
-            if (truncate(path, 0) != 0)
+            if (at_retry(truncate(path, 0)) != 0)
                 return at_error_errno(error, errno, "empty %s", path);
             if (!at_fault_point("vault.recover.unlink", error) || !at_unlink_durable(path, error))
                 return false;
@@ -330,7 +344,7 @@ static bool cut_unindexed(struct at_vault *vault, GArray *files, GError **error)
                 return false;
             g_array_remove_index(files, i);
         } else if (f->size > m->indexed) {
-            if (truncate(path, (off_t)m->indexed) != 0)
+            if (at_retry(truncate(path, (off_t)m->indexed)) != 0)
                 return at_error_errno(error, errno, "cut the tail of %s", path);
             f->size = m->indexed;
         }
@@ -395,7 +409,9 @@ bool at_vault_recover(struct at_vault *vault, GError **error)
         if (!cut_unindexed(vault, files, error))
             return false;
     }
-    return start_store(vault, files, error);
+    /* LMDB syncs its file, not the name of it. */
+    g_autofree char *index = at_vault_path(vault, "index");
+    return at_fsync_dir(index, error) && start_store(vault, files, error);
 }
 
 bool at_vault_reindex(struct at_vault *vault, at_progress_func progress, void *user,
@@ -430,7 +446,7 @@ bool at_vault_reindex(struct at_vault *vault, at_progress_func progress, void *u
     g_mutex_lock(&vault->damage_lock); /* what was noted while we built is carried over, too */
     g_autoptr(GArray) bad = ok ? at_index_quarantined(vault->index, error) : NULL;
     ok = bad && carry_over(vault, bad, error) && swap(vault, error) &&
-         at_index_refresh(vault->index, &changed, error);
+         (at_index_refresh(vault->index, &changed, error) || swap_back(vault));
     g_mutex_unlock(&vault->damage_lock);
     ok = ok && remove_old(vault, error);
     at_store_release(vault->store);

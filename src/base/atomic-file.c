@@ -122,13 +122,16 @@ bool at_unlink_durable(const char *path, GError **error)
     return false;
 }
 
-bool at_mkdirs(const char *dir, mode_t mode, GError **error)
+/* @parent_made: just now, by us.  One that was there may be what a process has made that was killed
+ * before it could make the name durable. */
+static bool make_dirs(const char *dir, mode_t mode, bool parent_made, GError **error)
 {
     g_autofree char *parent = g_path_get_dirname(dir);
     if (mkdir(dir, mode) == 0) {
+        g_autofree char *above = g_path_get_dirname(parent);
         if (chmod(dir, mode) != 0)
             return at_error_errno(error, errno, "set mode of %s", dir);
-        return at_fsync_dir(parent, error);
+        return (parent_made || at_fsync_dir(above, error)) && at_fsync_dir(parent, error);
     }
     if (errno == EEXIST) {
         if (!g_file_test(dir, G_FILE_TEST_IS_DIR))
@@ -139,7 +142,12 @@ bool at_mkdirs(const char *dir, mode_t mode, GError **error)
         return at_error_errno(error, errno, "create directory %s", dir);
     if (strcmp(parent, dir) == 0 || strcmp(parent, ".") == 0)
         return at_error_errno(error, ENOENT, "create directory %s", dir);
-    return at_mkdirs(parent, mode, error) && at_mkdirs(dir, mode, error);
+    return make_dirs(parent, mode, false, error) && make_dirs(dir, mode, true, error);
+}
+
+bool at_mkdirs(const char *dir, mode_t mode, GError **error)
+{
+    return make_dirs(dir, mode, false, error);
 }
 
 /* Opens the directory @name in @dir unless it is a link or a mount point, also a bind mount of the

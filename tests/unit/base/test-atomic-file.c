@@ -169,7 +169,9 @@ static void makes_the_missing_directories_and_keeps_the_rest(void)
     calls = g_string_new(NULL);
     g_assert_true(at_test_ok(at_mkdirs(deep, 0711, &error), &error));
     g_autofree char *seen = g_string_free(g_steal_pointer(&calls), FALSE);
-    g_autofree char *expected = g_strdup_printf("sync %s\nsync a\nsync b\n", dir_name);
+    g_autofree char *above = g_path_get_dirname(dir), *above_name = g_path_get_basename(above);
+    g_autofree char *expected =
+        g_strdup_printf("sync %s\nsync %s\nsync a\nsync b\n", above_name, dir_name);
     g_assert_cmpstr(seen, ==, expected);
     g_assert_cmpint(stat(deep, &st), ==, 0);
     g_assert_cmpint(st.st_mode & 07777, ==, 0711);

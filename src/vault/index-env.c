@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The LMDB environment below the index: opened once for all, kept within bounds, closed. */
 #include "vault/index-env.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -26,13 +28,32 @@ bool at_index_fail(GError **error, int rc, const char *what)
 {
     if (rc > 0)
         return at_error_errno(error, rc, "index: %s", what);
+    /* After a failed write of its head LMDB does nothing more with the file. */
+    if (rc == MDB_PANIC)
+        return at_error(error, AT_ERROR_IO,
+                        "index: %s: it could not be written; open the vault again", what);
     enum at_error_code code = rc == MDB_MAP_FULL ? AT_ERROR_NO_SPACE
                               : rc == MDB_CORRUPTED || rc == MDB_PAGE_NOTFOUND ||
-                                      rc == MDB_INVALID || rc == MDB_PANIC || rc == MDB_CURSOR_FULL
+                                      rc == MDB_INVALID || rc == MDB_CURSOR_FULL
                                   ? AT_ERROR_CORRUPT
                               : rc == MDB_VERSION_MISMATCH ? AT_ERROR_INVALID
                                                            : AT_ERROR_IO;
     return at_error(error, code, "index: %s: %s", what, mdb_strerror(rc));
+}
+
+void at_index_hold_signals(sigset_t *ret_before)
+{
+    static const int own[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS};
+    sigset_t all;
+    sigfillset(&all);
+    for (unsigned i = 0; i < G_N_ELEMENTS(own); i++)
+        sigdelset(&all, own[i]);
+    pthread_sigmask(SIG_BLOCK, &all, ret_before);
+}
+
+void at_index_release_signals(const sigset_t *before)
+{
+    pthread_sigmask(SIG_SETMASK, before, NULL);
 }
 
 void at_index_env_unref(struct at_index_env *env)
@@ -204,6 +225,20 @@ static struct at_index_env *env_make(const char *dir, bool writer, gid_t gid, GE
     return env;
 }
 
+/* LMDB takes a short read for a file that is none of its own: before an index is built again, and
+ * what only it knows is forgotten, it is looked at twice. */
+static struct at_index_env *env_make_for_certain(const char *dir, bool writer, gid_t gid,
+                                                 GError **error)
+{
+    g_autoptr(GError) local = NULL;
+    struct at_index_env *env = env_make(dir, writer, gid, &local);
+    if (!env && local->code == AT_ERROR_CORRUPT)
+        return env_make(dir, writer, gid, error);
+    if (!env)
+        g_propagate_error(error, g_steal_pointer(&local));
+    return env;
+}
+
 struct at_index_env *at_index_env_get(const char *dir, bool writer, gid_t gid, GError **error)
 {
     g_autofree char *path = g_build_filename(dir, "data.mdb", NULL);
@@ -228,7 +263,10 @@ struct at_index_env *at_index_env_get(const char *dir, bool writer, gid_t gid, G
     } else if (env) {
         env->refs++;
     } else {
-        env = env_make(dir, writer, gid, error);
+        sigset_t before;
+        at_index_hold_signals(&before);
+        env = env_make_for_certain(dir, writer, gid, error);
+        at_index_release_signals(&before);
         if (env && stat(path, &st) == 0) {
             env->dev = st.st_dev;
             env->ino = st.st_ino;

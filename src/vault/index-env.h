@@ -3,6 +3,7 @@
  * keeping file and memory within their bounds. */
 #pragma once
 #include <lmdb.h>
+#include <signal.h>
 
 #include "vault/index.h"
 
@@ -38,6 +39,11 @@ void at_index_env_keep_size(struct at_index_env *env);
  * are spread all over the file, and with every page that is touched the kernel maps its neighbours:
  * soon the whole of it would count as ours. */
 void at_index_env_trim(struct at_index_env *env);
+
+/* LMDB takes an interrupted sync or read for one that has failed: between the two nothing is
+ * interrupted in this thread. */
+void at_index_hold_signals(sigset_t *ret_before);
+void at_index_release_signals(const sigset_t *before);
 
 /* False, with what LMDB's @rc means. */
 bool at_index_fail(GError **error, int rc, const char *what);

@@ -96,8 +96,11 @@ static MDB_txn *read_begin(struct at_index *index, GError **error)
     if (env->pool->len)
         txn = g_ptr_array_steal_index_fast(env->pool, env->pool->len - 1);
     g_mutex_unlock(&env->pool_lock);
-    int rc = txn ? mdb_txn_renew(txn) : mdb_txn_begin(env->env, NULL, MDB_RDONLY, &txn);
+    bool pooled = txn != NULL;
+    int rc = pooled ? mdb_txn_renew(txn) : mdb_txn_begin(env->env, NULL, MDB_RDONLY, &txn);
     if (rc) {
+        if (pooled)
+            mdb_txn_abort(txn);
         g_rw_lock_reader_unlock(&index->lock);
         at_index_fail(error, rc, "begin reading");
         return NULL;
@@ -328,6 +331,8 @@ bool at_index_commit(struct at_index_txn *t, GError **error)
     at_put_le64(p + 24, t->stats.plain_bytes);
     at_put_le64(p + 32, t->stats.next_pack);
     MDB_val key = {5, (void *)"stats"}, value = {sizeof p, p};
+    sigset_t before;
+    at_index_hold_signals(&before);
     int rc = at_fault_errno("vault.index.commit");
     if (!rc)
         rc = mdb_put(t->txn, t->env->t[AT_INDEX_META], &key, &value, 0);
@@ -337,6 +342,7 @@ bool at_index_commit(struct at_index_txn *t, GError **error)
         rc = mdb_txn_commit(t->txn);
     if (!rc)
         at_index_env_keep_size(t->env);
+    at_index_release_signals(&before);
     txn_end(t);
     return rc ? at_index_fail(error, rc, "commit") : true;
 }

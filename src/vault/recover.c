@@ -79,7 +79,8 @@ static bool add_record(const struct at_record *record, uint64_t offset, const ui
     return at_index_put(a->txn, &record->digest, &place, false, NULL, error);
 }
 
-/* Adds what @file has behind @from to the index and cuts a torn tail off. */
+/* Adds what @file has behind @from to the index and cuts a torn tail off; one that has nothing is
+ * removed. */
 static bool catch_up(struct at_vault *vault, struct at_index_txn *txn, struct pack_file *file,
                      uint64_t from, GError **error)
 {
@@ -94,6 +95,10 @@ static bool catch_up(struct at_vault *vault, struct at_index_txn *txn, struct pa
         g_prefix_error(error, "%s: ", path);
         return false;
     }
+    /* A name and a size without bytes.  As a pack of the index it would be gone at the next start,
+     * and all of the index be built again. */
+    if (!file->headed && end == AT_PACK_HEADER && !file->in_use)
+        return at_unlink_durable(path, error);
     if (end < file->size && !file->in_use) {
         if (!at_fault_point("vault.recover.cut", error))
             return false;

@@ -185,7 +185,7 @@ static int compare_ids(gconstpointer a, gconstpointer b)
 
 GArray *at_packs_list(struct at_packs *packs, GError **error)
 {
-    DIR *d = opendir(packs->dir);
+    DIR *d = at_open_dir(packs->dir);
     if (!d) {
         at_error_errno(error, errno, "read directory %s", packs->dir);
         return NULL;

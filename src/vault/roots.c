@@ -191,7 +191,7 @@ static int by_name(gconstpointer a, gconstpointer b)
 GPtrArray *at_vault_root_list(struct at_vault *vault, const char *prefix, GError **error)
 {
     g_autofree char *dir = at_vault_path(vault, "roots");
-    DIR *d = opendir(dir);
+    DIR *d = at_open_dir(dir);
     if (!d) {
         at_error_errno(error, errno, "read directory %s", dir);
         return NULL;

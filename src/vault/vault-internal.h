@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The parts of one open vault, for the files of this room only. */
 #pragma once
+#include <dirent.h>
+
 #include "vault/cache.h"
 #include "vault/digest-set.h"
 #include "vault/index.h"
@@ -68,6 +70,8 @@ void at_session_hit(struct at_vault_session *session, const struct at_digest *di
 char *at_vault_path(const struct at_vault *vault, const char *name);
 /* g_file_get_contents() that goes on when it is interrupted; G_FILE_ERROR. */
 bool at_read_text(const char *path, char **ret_text, GError **error);
+/* opendir() that goes on when it is interrupted; NULL with errno. */
+DIR *at_open_dir(const char *path);
 
 /* Plain bytes of a record that was read whole; CORRUPT when they do not hash to its name. */
 struct at_buf *at_object_prove(const struct at_record *record, const uint8_t *payload,

@@ -29,6 +29,15 @@ char *at_vault_path(const struct at_vault *vault, const char *name)
     return g_build_filename(vault->dir, name, NULL);
 }
 
+DIR *at_open_dir(const char *path)
+{
+    DIR *d;
+    do
+        d = opendir(path);
+    while (!d && errno == EINTR);
+    return d;
+}
+
 /* A directory whose files get its group; readers may list it. */
 static bool make_dir(const char *path, gid_t gid, GError **error)
 {
@@ -47,7 +56,7 @@ static const char *const dirs[] = {"packs", "roots", "index"};
  * a crash left of one that was being made, before it had its format. */
 static bool is_unmade(const char *dir, bool ours, bool *ret_unmade, GError **error)
 {
-    DIR *d = opendir(dir);
+    DIR *d = at_open_dir(dir);
     if (!d && errno != ENOENT)
         return at_error_errno(error, errno, "read directory %s", dir);
     bool ok = true, unmade = true;
@@ -87,7 +96,7 @@ static bool create(struct at_vault *vault, GError **error)
 
 static bool own_files(const char *dir, gid_t gid, GError **error)
 {
-    DIR *d = opendir(dir);
+    DIR *d = at_open_dir(dir);
     bool ok = d != NULL || at_error_errno(error, errno, "read directory %s", dir);
     for (struct dirent *e; ok && (errno = 0, e = readdir(d));) {
         if (e->d_name[0] != '.' && e->d_type != DT_DIR &&
@@ -202,10 +211,8 @@ static bool take_lock(struct at_vault *vault, GError **error)
  * opens the vault relies on what it sees. */
 static bool settle_names(struct at_vault *vault, GError **error)
 {
-    g_autofree char *parent = g_path_get_dirname(vault->dir);
     g_autofree char *roots = at_vault_path(vault, "roots");
-    return at_fsync_dir(parent, error) && at_fsync_dir(vault->dir, error) &&
-           at_fsync_dir(roots, error);
+    return at_fsync_dir(vault->dir, error) && at_fsync_dir(roots, error);
 }
 
 /* In a reader the pool reads ahead; whoever has asked for bytes, and who answers, goes first. */

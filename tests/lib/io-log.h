@@ -6,17 +6,17 @@
 /* ATOLL_IO_DIR    only what lies at or below this directory (a real path) is looked at
  * ATOLL_IO_LOG    every change there is appended to this file, as records
  * ATOLL_IO_MARKS  what is written to this file goes into the log as IO_MARK, and meets no fault
- * ATOLL_IO_FAULT  "ACTION:NTH[:always]": the NTH call that ACTION can happen to fails, and with
- *                 `always` all that follow.  ACTION is EIO, ENOSPC, EINTR, `short` (half of what a
- *                 read or write was asked for) or `kill` (SIGKILL in front of a change)
+ * ATOLL_IO_FAULT  "ACTION:NTH[:COUNT]": the NTH call that ACTION can happen to fails, and more
+ *                 that follow, COUNT in all, or `always`.  ACTION is EIO, ENOSPC, EINTR, `short`
+ * (half of what a read or write was asked for) or `kill` (SIGKILL in front of a change)
  * ATOLL_IO_ONLY   faults only for calls whose path has this in it
  * ATOLL_IO_KINDS  and only for these kinds of calls: names of io_kind, with commas
  * ATOLL_IO_MET    is made when the fault is met; its text says where */
 
 enum io_kind {
-    IO_KIND_OPEN,
+    IO_KIND_OPEN, /* a directory, too */
     IO_KIND_LOOK, /* stat */
-    IO_KIND_LIST, /* opendir, readdir */
+    IO_KIND_LIST, /* readdir */
     IO_KIND_READ,
     IO_KIND_WRITE,
     IO_KIND_SIZE, /* truncate, fallocate */
@@ -27,7 +27,9 @@ enum io_kind {
     IO_KINDS
 };
 #define IO_KIND_NAMES                                                                              \
-    {"open", "look", "list", "read", "write", "size", "sync", "name", "make", "mkdir"}
+    {                                                                                              \
+        "open", "look", "list", "read", "write", "size", "sync", "name", "make", "mkdir"           \
+    }
 
 enum io_op {
     IO_CREATE = 'C',   /* path, ino: a file was made */

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -86,6 +87,8 @@ void life_promise_mark(struct life_promise *p, const char *line)
     } else if (g_str_has_prefix(line, "phase ")) {
         g_free(p->phase);
         p->phase = g_strdup(line + 6);
+    } else if (strcmp(line, "raised") == 0) {
+        p->raised = true;
     } else if (strcmp(line, "end") == 0) {
         p->ended = true;
     } else if (*line) {
@@ -211,20 +214,52 @@ static bool works_on(struct check *c, struct at_vault *vault)
     return whole(c, vault, "after working on") && roots_as_promised(c, vault, "after working on");
 }
 
+static uint64_t index_of_vault(const char *dir)
+{
+    g_autofree char *path = g_build_filename(dir, "index", "data.mdb", NULL);
+    struct stat st;
+    return stat(path, &st) == 0 ? st.st_ino : 0;
+}
+
+static bool format_as_promised(struct check *c)
+{
+    g_autofree char *path = g_build_filename(c->dir, "format", NULL);
+    g_autofree char *newest = g_strdup_printf("atoll-vault %u\n", AT_VAULT_FORMAT);
+    g_autofree char *text = NULL;
+    return !c->p->raised ||
+           (g_file_get_contents(path, &text, NULL, NULL) && strcmp(text, newest) == 0) ||
+           wrong(c, "the format is of an older Atoll again");
+}
+
+static struct at_vault *open_vault(struct check *c)
+{
+    g_autoptr(GError) error = NULL;
+    struct at_vault *vault =
+        at_vault_open(c->dir, AT_VAULT_WRITE | AT_VAULT_CREATE, (gid_t)-1, &error);
+    if (!vault)
+        wrong(c, "does not open: %s", error->message);
+    return vault;
+}
+
 static void body(void *data)
 {
     struct check *c = data;
-    g_autoptr(GError) error = NULL;
     strcpy(c->text, "the check has died");
-    struct at_vault *vault =
-        at_vault_open(c->dir, AT_VAULT_WRITE | AT_VAULT_CREATE, (gid_t)-1, &error);
-    bool ok = vault ? packs_as_promised(c) && roots_as_promised(c, vault, "at first") &&
-                          whole(c, vault, "at first") && notes_as_promised(c, vault) &&
-                          works_on(c, vault)
-                    : wrong(c, "does not open: %s", error->message);
+    struct at_vault *vault = format_as_promised(c) ? open_vault(c) : NULL;
+    if (!vault)
+        return;
+    uint64_t index = index_of_vault(c->dir);
+    at_vault_close(vault);
+    vault = open_vault(c);
+    if (!vault)
+        return;
+    /* What was set right once is right: the index of a large vault takes long to build. */
+    bool ok = index_of_vault(c->dir) == index || wrong(c, "builds its index at each opening");
+    ok = ok && packs_as_promised(c) && roots_as_promised(c, vault, "at first") &&
+         whole(c, vault, "at first") && notes_as_promised(c, vault) && works_on(c, vault);
+    at_vault_close(vault);
     if (ok)
         *c->text = '\0';
-    at_vault_close(vault);
 }
 
 char *life_check(const char *dir, const struct life_promise *p)

@@ -25,13 +25,13 @@ bool life_put(struct at_vault_session *session, unsigned k, const struct at_dige
               unsigned base_k, struct at_digest *ret_root, GError **error);
 
 struct life_promise {
-    GString **may;   /* for each name: all that it can be */
-    char *begun;     /* for each name: what it was last begun to be set to */
-    GPtrArray *bad;  /* char*, hex */
-    GArray *packs;   /* uint32_t: there after gc; NULL before one */
+    GString **may;  /* for each name: all that it can be */
+    char *begun;    /* for each name: what it was last begun to be set to */
+    GPtrArray *bad; /* char*, hex */
+    GArray *packs;  /* uint32_t: there after gc; NULL before one */
     GPtrArray *errors;
     char *phase;
-    bool ended;
+    bool raised, ended;
 };
 
 /* Ids of the packs in @vault_dir. */

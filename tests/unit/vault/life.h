@@ -8,6 +8,7 @@
  *                      of the first two) or - (none)
  *   =NAME              that is done
  *   gc ID,ID...        gc has returned; these packs are there
+ *   raised             the format is the newest
  *   bad HEX            damage of this object was noted
  *   err CODE MESSAGE   something has failed */
 #pragma once

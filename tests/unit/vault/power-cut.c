@@ -283,6 +283,7 @@ void cut_disk_apply(struct cut_disk *disk, const struct cut_op *op, bool lost)
 
 struct finding {
     enum cut_choice choice;
+    const struct node *without; /* the directory of CUT_DIR */
     GRand *rand;
     XXH3_state_t *sum;
 };
@@ -319,11 +320,17 @@ static GByteArray *find_bytes(struct finding *f, const struct node *n)
     g_byte_array_append(bytes, n->bytes->data, n->bytes->len);
     bool each = false;
     unsigned count = f->choice == CUT_RANDOM ? how_many(f, n->pending->len, &each)
-                     : f->choice == CUT_NOTHING || f->choice == CUT_NAMES ? n->pending->len
-                                                                          : 0;
+                     : f->choice == CUT_ALL || f->choice == CUT_BYTES ? 0
+                                                                      : n->pending->len;
     for (unsigned i = 0; i < n->pending->len; i++) {
         const struct cut_op *op = g_ptr_array_index(n->pending, i);
-        if (g_hash_table_contains(n->certain, op) || (i < count && (!each || coin(f))))
+        if (f->choice == CUT_ZEROS && op->op == IO_WRITE)
+            resize(bytes, MAX(bytes->len, (size_t)(op->offset + op->len)));
+        if (g_hash_table_contains(n->certain, op))
+            put_whole(bytes, op);
+        else if (f->choice == CUT_ZEROS && op->op == IO_WRITE)
+            continue;
+        else if (i < count && (!each || coin(f)))
             put_whole(bytes, op);
         else if (i < count && op->op == IO_WRITE && coin(f))
             tear(f, bytes, op);
@@ -341,8 +348,9 @@ static GHashTable *find_names(struct finding *f, const struct node *n)
         g_hash_table_insert(names, g_strdup(name), node);
     bool each = false;
     unsigned count = f->choice == CUT_RANDOM ? how_many(f, n->pending->len, &each)
-                     : f->choice == CUT_NOTHING || f->choice == CUT_BYTES ? n->pending->len
-                                                                          : 0;
+                     : f->choice == CUT_ALL || f->choice == CUT_NAMES || f->without == n
+                         ? 0
+                         : n->pending->len;
     for (unsigned i = 0; i < count; i++) {
         if (!each || coin(f))
             change_do(names, g_ptr_array_index(n->pending, i));
@@ -393,13 +401,37 @@ static void write_node(struct finding *f, const struct node *n, const char *path
     g_assert_true(at_write_all(fd, bytes->data, bytes->len, NULL));
 }
 
-uint64_t cut_disk_write(const struct cut_disk *disk, enum cut_choice choice, GRand *rand,
+unsigned cut_disk_open_dirs(const struct cut_disk *disk)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < disk->nodes->len; i++) {
+        const struct node *node = g_ptr_array_index(disk->nodes, i);
+        n += node->is_dir && node->pending->len > 0;
+    }
+    return n;
+}
+
+static const struct node *open_dir(const struct cut_disk *disk, unsigned number)
+{
+    for (unsigned i = 0; i < disk->nodes->len; i++) {
+        const struct node *node = g_ptr_array_index(disk->nodes, i);
+        if (node->is_dir && node->pending->len > 0 && number-- == 0)
+            return node;
+    }
+    return NULL;
+}
+
+uint64_t cut_disk_write(const struct cut_disk *disk, enum cut_choice choice, unsigned number,
                         const char *dir)
 {
-    struct finding f = {choice, rand, XXH3_createState()};
+    struct finding f = {.choice = choice};
+    f.without = choice == CUT_DIR ? open_dir(disk, number) : NULL;
+    f.rand = g_rand_new_with_seed(number);
+    f.sum = XXH3_createState();
     XXH3_64bits_reset(f.sum);
     write_dir(&f, disk->root, dir);
     uint64_t sum = XXH3_64bits_digest(f.sum);
     XXH3_freeState(f.sum);
+    g_rand_free(f.rand);
     return sum;
 }

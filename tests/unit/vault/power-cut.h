@@ -29,6 +29,8 @@ enum cut_choice {
     CUT_ALL,     /* nothing of it is there */
     CUT_BYTES,   /* names are there, bytes are not */
     CUT_NAMES,   /* bytes are there, names are not */
+    CUT_ZEROS,   /* names and sizes are there, bytes are not */
+    CUT_DIR,     /* all is there but the names of one directory */
     CUT_RANDOM,
     CUT_CHOICES
 };
@@ -40,7 +42,11 @@ void cut_disk_free(struct cut_disk *disk);
 /* One operation more.  @lost: a sync that has no effect (it was forgotten, or lied). */
 void cut_disk_apply(struct cut_disk *disk, const struct cut_op *op, bool lost);
 
-/* Makes the directory @dir, which does not exist, as it may be found.  Gives a number that is the
- * same for the same content. */
-uint64_t cut_disk_write(const struct cut_disk *disk, enum cut_choice choice, GRand *rand,
+/* How many directories have names that are not synced. */
+unsigned cut_disk_open_dirs(const struct cut_disk *disk);
+
+/* Makes the directory @dir, which does not exist, as it may be found.  @number: for CUT_DIR which
+ * one it is, for CUT_RANDOM what the chance begins with.  Gives a number that is the same for the
+ * same content. */
+uint64_t cut_disk_write(const struct cut_disk *disk, enum cut_choice choice, unsigned number,
                         const char *dir);

@@ -81,6 +81,7 @@ static void looking(void)
     static const struct way ways[] = {
         {"EIO", LOOKS, false, "io corrupt"},
         {"EIO", LOOKS, true, "io corrupt"},
+        {"EIO", "list", true, "io"}, /* the same error from each list, not from its opening */
         {"short", LOOKS, false, ""},
     };
     all_calls(ways, G_N_ELEMENTS(ways), 41);
@@ -98,6 +99,26 @@ static void killed(void)
     all_calls(ways, G_N_ELEMENTS(ways), 13);
 }
 
+/* A pack whose inode the disk does not give is neither empty nor superfluous. */
+static void invisible(void)
+{
+    struct world w;
+    world_open(&w);
+    g_assert_cmpint(disturb(&w, &(struct disturbance){0}), ==, 0);
+    struct disturbance d = {
+        .again = true, .fault = "EIO:1:always", .kinds = "open,look", .only = ".pack"};
+    g_assert_cmpint(disturb(&w, &d), ==, 0);
+    g_assert_true(disturb_met(&w, NULL));
+    struct life_promise *promise = disturb_promise(&w);
+    const GPtrArray *errors = life_promise_errors(promise);
+    g_assert_cmpuint(errors->len, ==, 1);
+    g_assert_true(g_str_has_prefix(g_ptr_array_index(errors, 0), "io "));
+    g_autofree char *wrong = life_check(w.vault, promise);
+    g_assert_cmpstr(wrong, ==, NULL);
+    life_promise_free(promise);
+    world_close(&w);
+}
+
 int main(int argc, char **argv)
 {
     if (disturb_child(argc, argv))
@@ -107,6 +128,7 @@ int main(int argc, char **argv)
                     changing);
     g_test_add_func("/vault/faults/what-cannot-be-read-anywhere-loses-nothing-acknowledged",
                     looking);
+    g_test_add_func("/vault/faults/a-pack-that-cannot-be-looked-at-is-not-removed", invisible);
     g_test_add_func("/vault/faults/a-call-that-is-interrupted-is-made-again", interrupted);
     g_test_add_func("/vault/faults/killed-before-any-call-the-next-process-goes-on", killed);
     return g_test_run();

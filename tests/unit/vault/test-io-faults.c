@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "disturb.h"
+#include "power-cut.h"
 
 #define CHANGES "write,size,sync,name,make,mkdir"
 #define LOOKS "open,look,list,read"
@@ -98,6 +99,25 @@ static void half_lists(void)
     all_calls(ways, G_N_ELEMENTS(ways), 13);
 }
 
+/* The sync behind the exchange of the two indexes fails: the process goes on with the one that it
+ * has open, so that must be the one which others find. */
+static void half_swap(void)
+{
+    static const struct way way = {"EIO", "sync", false, "io", NULL};
+    struct world w;
+    world_open(&w);
+    g_assert_cmpint(disturb(&w, &(struct disturbance){.record = true}), ==, 0);
+    g_autoptr(GPtrArray) log = cut_log_read(w.log);
+    unsigned syncs = 1, i = 0;
+    for (; i < log->len && ((struct cut_op *)log->pdata[i])->op != IO_EXCHANGE; i++) {
+        const struct cut_op *op = log->pdata[i];
+        syncs += op->op == IO_SYNC && op->offset != IO_SYNC_LAST;
+    }
+    g_assert_cmpuint(i, <, log->len);
+    world_close(&w);
+    g_assert_true(live(&way, syncs));
+}
+
 static void interrupted(void)
 {
     static const struct way ways[] = {{"EINTR", LOOKS "," CHANGES, false, ""}};
@@ -141,6 +161,8 @@ int main(int argc, char **argv)
                     looking);
     g_test_add_func("/vault/faults/a-directory-that-cannot-be-read-to-its-end-is-not-short",
                     half_lists);
+    g_test_add_func("/vault/faults/a-reindex-that-fails-at-its-end-leaves-the-index-in-use",
+                    half_swap);
     g_test_add_func("/vault/faults/a-pack-that-cannot-be-looked-at-is-not-removed", invisible);
     g_test_add_func("/vault/faults/a-call-that-is-interrupted-is-made-again", interrupted);
     g_test_add_func("/vault/faults/killed-before-any-call-the-next-process-goes-on", killed);

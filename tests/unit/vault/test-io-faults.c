@@ -78,6 +78,14 @@ static void changing(void)
     all_calls(ways, G_N_ELEMENTS(ways), 17);
 }
 
+/* After which LMDB does nothing more: that is told as what it is, and gone with the next opening.
+ */
+static void index_writes(void)
+{
+    static const struct way ways[] = {{"EIO", "write", false, "io", "data.mdb"}};
+    all_calls(ways, G_N_ELEMENTS(ways), 7);
+}
+
 static void looking(void)
 {
     static const struct way ways[] = {
@@ -122,6 +130,9 @@ static void interrupted(void)
 {
     static const struct way ways[] = {{"EINTR", LOOKS "," CHANGES, false, ""}};
     all_calls(ways, G_N_ELEMENTS(ways), 53);
+    /* LMDB does not make its calls again: in its syncs nothing can be interrupted at all. */
+    static const struct way none = {"EINTR", "sync,read", false, "", "data.mdb"};
+    g_assert_false(live(&none, 1));
 }
 
 static void killed(void)
@@ -161,6 +172,8 @@ int main(int argc, char **argv)
                     looking);
     g_test_add_func("/vault/faults/a-directory-that-cannot-be-read-to-its-end-is-not-short",
                     half_lists);
+    g_test_add_func("/vault/faults/an-index-that-cannot-be-written-is-not-called-corrupt",
+                    index_writes);
     g_test_add_func("/vault/faults/a-reindex-that-fails-at-its-end-leaves-the-index-in-use",
                     half_swap);
     g_test_add_func("/vault/faults/a-pack-that-cannot-be-looked-at-is-not-removed", invisible);

@@ -86,6 +86,16 @@ static void index_writes(void)
     all_calls(ways, G_N_ELEMENTS(ways), 7);
 }
 
+/* Which LMDB takes for one of an index that is none. */
+static void short_head(void)
+{
+    static const struct way way = {"short", "read", false, "", "data.mdb"};
+    unsigned nth = 1;
+    while (live(&way, nth))
+        nth++;
+    g_assert_cmpuint(nth, >, 3);
+}
+
 static void looking(void)
 {
     static const struct way ways[] = {
@@ -174,6 +184,8 @@ int main(int argc, char **argv)
                     half_lists);
     g_test_add_func("/vault/faults/an-index-that-cannot-be-written-is-not-called-corrupt",
                     index_writes);
+    g_test_add_func("/vault/faults/a-short-read-of-an-index-does-not-cost-what-only-it-knows",
+                    short_head);
     g_test_add_func("/vault/faults/a-reindex-that-fails-at-its-end-leaves-the-index-in-use",
                     half_swap);
     g_test_add_func("/vault/faults/a-pack-that-cannot-be-looked-at-is-not-removed", invisible);

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* One zstd context of each kind per thread, made when it is first asked for. */
 #define ZSTD_STATIC_LINKING_ONLY /* for ZSTD_c_literalCompressionMode */
 #include "vault/zstd-context.h"
 

@@ -39,6 +39,22 @@ static void vectors(void)
     struct at_digest root;
     ingest(&f, blocks, sizeof blocks, &root, NULL);
     check_vector("disk: of 12288 bytes with that node", &root);
+    uint8_t two[18432];
+    memcpy(two, blocks, 2 * AT_BLOCK);
+    memset(two + 2 * AT_BLOCK, 0, AT_BLOCK);
+    memcpy(two + 3 * AT_BLOCK, blocks + 2 * AT_BLOCK, AT_BLOCK);
+    memset(two + 4 * AT_BLOCK, 'd', AT_BLOCK / 2);
+    ingest(&f, two, sizeof two, &root, NULL);
+    check_vector("disk: blocks of `a`, `b`, zeros, `c`, and half a block of `d` (two chunks and a "
+                 "hole)",
+                 &root);
+    g_autofree uint8_t *many = g_malloc0(1000 * AT_BLOCK);
+    for (unsigned i = 0; i < 1000; i += 2)
+        memset(many + i * AT_BLOCK, (int)(i / 2 % 255 + 1), AT_BLOCK);
+    ingest(&f, many, 1000 * AT_BLOCK, &root, NULL);
+    check_vector("disk: 1000 blocks, every even block i all bytes i/2 mod 255 + 1, the others "
+                 "zeros (ten nodes)",
+                 &root);
     struct at_vault_session *session = at_vault_session_begin(f.vault, &error);
     struct at_tree_writer *w = at_tree_writer_new(session, NULL, UINT64_C(1) << 40, &error);
     g_assert_true(at_tree_writer_finish(w, &root, NULL, &error));
@@ -46,6 +62,10 @@ static void vectors(void)
     check_vector("disk: 1 TiB of zeros", &root);
     g_assert_true(at_vault_blob_put(session, "{}", 2, &d, &error));
     check_vector("blob: `{}`", &d);
+    static const char manifest[] = "{\"disks\":[],\"format\":\"atoll-manifest\",\"version\":1}";
+    g_assert_true(at_vault_blob_put(session, manifest, strlen(manifest), &d, &error));
+    g_autofree char *what = g_strdup_printf("manifest: `%s`", manifest);
+    check_vector(what, &d);
     g_assert_false(at_vault_blob_put(session, "\x02x", 2, &d, &error));
     at_vault_session_end(session);
     fixture_close(&f);

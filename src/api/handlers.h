@@ -32,6 +32,7 @@ JsonNode *at_handle_snapshot_list_all(struct at_request *r, GError **error);
 JsonNode *at_handle_snapshot_list(struct at_request *r, GError **error);
 JsonNode *at_handle_snapshot_create(struct at_request *r, GError **error);
 JsonNode *at_handle_snapshot_show(struct at_request *r, GError **error);
+JsonNode *at_handle_snapshot_manifest(struct at_request *r, GError **error);
 JsonNode *at_handle_snapshot_delete(struct at_request *r, GError **error);
 JsonNode *at_handle_snapshot_verify(struct at_request *r, GError **error);
 JsonNode *at_handle_snapshot_clone(struct at_request *r, GError **error);

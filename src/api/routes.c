@@ -92,6 +92,7 @@ const struct at_route at_routes[] = {
     {"POST", VDC "/snapshots", AT_ANSWER_JOB, at_handle_snapshot_create, NULL, snapshot_body},
     {"GET", SNAPSHOT, AT_ANSWER_JSON, at_handle_snapshot_show},
     {"DELETE", SNAPSHOT, AT_ANSWER_JOB, at_handle_snapshot_delete},
+    {"GET", SNAPSHOT "/manifest", AT_ANSWER_OWN, at_handle_snapshot_manifest},
     {"POST", SNAPSHOT "/verify", AT_ANSWER_JOB, at_handle_snapshot_verify, NULL, none},
     {"POST", SNAPSHOT "/clone", AT_ANSWER_JOB, at_handle_snapshot_clone, NULL, clone_body},
     {"POST", SNAPSHOT "/restore", AT_ANSWER_JOB, at_handle_snapshot_restore, NULL, restore_body},

@@ -29,6 +29,16 @@ JsonNode *at_handle_snapshot_show(struct at_request *r, GError **error)
     return at_core_snapshot_view(r->api->core, r->names[0], r->names[1], error);
 }
 
+/* The bytes as they are, and not JSON that means the same. */
+JsonNode *at_handle_snapshot_manifest(struct at_request *r, GError **error)
+{
+    g_autofree char *text =
+        at_core_snapshot_manifest(r->api->core, r->names[0], r->names[1], error);
+    if (text)
+        at_reply_text(r->msg, "application/json", text, strlen(text));
+    return NULL;
+}
+
 JsonNode *at_handle_snapshot_delete(struct at_request *r, GError **error)
 {
     return at_core_snapshot_delete(r->api->core, &r->actor, r->names[0], r->names[1], error);

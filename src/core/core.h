@@ -80,6 +80,10 @@ int at_core_console_open(struct at_core *core, const char *vdc, const char *ws, 
 JsonNode *at_core_snapshot_list(struct at_core *core, const char *vdc, GError **error);
 JsonNode *at_core_snapshot_view(struct at_core *core, const char *vdc, const char *snap,
                                 GError **error);
+/* The manifest's own bytes, canonical JSON, whose SHA-256 is the snapshot's digest. CONFLICT while
+ * it is not sealed. */
+char *at_core_snapshot_manifest(struct at_core *core, const char *vdc, const char *snap,
+                                GError **error);
 /* @name NULL: a name is made from the time. */
 JsonNode *at_core_snapshot_create(struct at_core *core, const struct at_actor *actor,
                                   const char *vdc, const char *name, bool quiesce,

@@ -286,3 +286,22 @@ JsonNode *at_core_snapshot_view(struct at_core *core, const char *vdc, const cha
     json_object_set_member(o, "definition", json_node_copy(snap->definition));
     return at_json_take_obj(o);
 }
+
+char *at_core_snapshot_manifest(struct at_core *core, const char *vdc, const char *name,
+                                GError **error)
+{
+    struct at_digest digest;
+    g_autoptr(at_snap) snap = at_core_find_snapshot(core, vdc, name, NULL, error);
+    if (snap && !snap->digest)
+        at_error(error, AT_ERROR_CONFLICT, "snapshot %s is not sealed yet", name);
+    if (!snap || !snap->digest || !at_digest_from_hex(snap->digest, &digest, error))
+        return NULL;
+    g_autoptr(GBytes) bytes = at_vault_blob_get(core->vault, &digest, error);
+    if (!bytes) {
+        g_prefix_error(error, "manifest of snapshot %s: ", name);
+        return NULL;
+    }
+    gsize len;
+    const char *text = g_bytes_get_data(bytes, &len);
+    return g_strndup(text, len);
+}

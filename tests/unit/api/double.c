@@ -137,7 +137,9 @@ JsonNode *at_core_node_view(struct at_core *core)
 JsonNode *at_core_vault_view(struct at_core *core, GError **error)
 {
     return parse("{\"chunks\":1,\"plain_bytes\":8192,\"stored_bytes\":4096,\"packs\":1,"
-                 "\"quarantined\":0}");
+                 "\"quarantined\":0,\"verify\":{\"state\":\"waiting\",\"every_days\":30,"
+                 "\"rate_bytes\":10485760,\"percent\":0,\"began\":null,\"last_finished\":" TIME
+                 ",\"last_bytes\":8192,\"last_damaged\":0,\"next\":" TIME "}}");
 }
 
 JsonNode *at_core_vault_gc(struct at_core *core, const struct at_actor *actor, GError **error)
@@ -236,6 +238,15 @@ JsonNode *at_core_workstation_view(struct at_core *core, const char *vdc, const 
                                    GError **error)
 {
     return may(ws, error) ? parse(workstation_view) : NULL;
+}
+
+char *at_core_snapshot_manifest(struct at_core *core, const char *vdc, const char *snap,
+                                GError **error)
+{
+    note(NULL, "snapshot_manifest %s %s", vdc, snap);
+    return may(snap, error) ? g_strdup("{\"disks\":[{\"root\":\"" DIGEST
+                                       "\"}],\"format\":\"atoll-manifest\",\"version\":1}")
+                            : NULL;
 }
 
 char *at_core_workstation_log(struct at_core *core, const char *vdc, const char *ws, size_t tail,

@@ -102,6 +102,7 @@ static const struct {
     {"/v1/vdcs/rag-team/workstations/tune/log?tail=7", "workstation_log rag-team tune 7"},
     {"/v1/snapshots", "snapshot_list of all"},
     {"/v1/vdcs/rag-team/snapshots", "snapshot_list rag-team"},
+    {"/v1/vdcs/rag-team/snapshots/monday/manifest", "snapshot_manifest rag-team monday"},
     {"/v1/diff?a=rag-team@monday&b=two%40tuesday", "diff rag-team monday two tuesday"},
     {"/v1/jobs", "job_list - -"},
     {"/v1/jobs?state=running&vdc=rag-team", "job_list running rag-team"},

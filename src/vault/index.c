@@ -10,11 +10,9 @@
 #include "base/error.h"
 #include "base/fault.h"
 #include "vault/index-env.h"
+#include "vault/index-row.h"
 
 #define TRIM_EVERY 256u /* uses */
-#define PLACE_LEN 24u
-#define PACK_LEN 32u
-#define META_LEN 48u
 
 struct at_index {
     char *dir;
@@ -119,26 +117,6 @@ static void read_end(struct at_index *index, MDB_txn *txn)
     g_rw_lock_reader_unlock(&index->lock);
 }
 
-static bool decode_place(const MDB_val *v, struct at_place *ret_place)
-{
-    const uint8_t *p = v->mv_data;
-    if (v->mv_size != PLACE_LEN)
-        return false;
-    struct at_place place = {
-        .pack = at_get_le32(p),
-        .stored = at_get_le32(p + 4),
-        .plain = at_get_le32(p + 8),
-        .kind = p[12],
-        .codec = p[13],
-        .offset = at_get_le64(p + 16),
-    };
-    if (place.plain == 0 || place.plain > at_kind_max(place.kind) || place.stored == 0 ||
-        place.stored > place.plain)
-        return false;
-    *ret_place = place;
-    return true;
-}
-
 static bool get_place(struct at_index_env *env, MDB_txn *txn, const struct at_digest *digest,
                       struct at_place *ret_place, bool *ret_found, GError **error)
 {
@@ -150,7 +128,7 @@ static bool get_place(struct at_index_env *env, MDB_txn *txn, const struct at_di
     }
     if (rc)
         return at_index_fail(error, rc, "look up");
-    if (!decode_place(&value, ret_place))
+    if (!at_place_decode(value.mv_data, value.mv_size, ret_place))
         return at_error(error, AT_ERROR_CORRUPT, "index: malformed row; run `vault reindex`");
     *ret_found = true;
     return true;
@@ -178,17 +156,7 @@ static bool get_stats(struct at_index_env *env, MDB_txn *txn, struct at_index_st
     }
     if (rc)
         return at_index_fail(error, rc, "read counters");
-    const uint8_t *p = value.mv_data;
-    if (value.mv_size != META_LEN)
-        return at_error(error, AT_ERROR_CORRUPT, "index: malformed counters");
-    if (at_get_le32(p) > AT_INDEX_FORMAT)
-        return at_error(error, AT_ERROR_INVALID, "index format %u is newer than this Atoll",
-                        at_get_le32(p));
-    ret->objects = at_get_le64(p + 8);
-    ret->chunks = at_get_le64(p + 16);
-    ret->plain_bytes = at_get_le64(p + 24);
-    ret->next_pack = at_get_le64(p + 32);
-    return true;
+    return at_index_stats_decode(value.mv_data, value.mv_size, ret, error);
 }
 
 bool at_index_stats(struct at_index *index, struct at_index_stats *ret_stats, GError **error)
@@ -231,7 +199,8 @@ static bool add_row(const MDB_val *key, const MDB_val *value, GArray *out, unsig
     struct at_index_row row;
     if (out->len >= max)
         return false;
-    if (key->mv_size == AT_DIGEST_LEN && decode_place(value, &row.place)) {
+    if (key->mv_size == AT_DIGEST_LEN &&
+        at_place_decode(value->mv_data, value->mv_size, &row.place)) {
         memcpy(&row.digest, key->mv_data, AT_DIGEST_LEN);
         g_array_append_val(out, row);
     }
@@ -246,16 +215,9 @@ bool at_index_rows(struct at_index *index, const struct at_digest *after, unsign
 
 static bool add_pack(const MDB_val *key, const MDB_val *value, GArray *out, unsigned max)
 {
-    const uint8_t *k = key->mv_data, *p = value->mv_data;
-    if (key->mv_size == 4 && value->mv_size == PACK_LEN) {
-        struct at_pack_meta meta = {
-            .id = GUINT32_FROM_BE(*(const uint32_t *)(const void *)k),
-            .indexed = at_get_le64(p + 16),
-            .state = at_get_le32(p + 24),
-        };
-        memcpy(meta.uuid, p, sizeof meta.uuid);
+    struct at_pack_meta meta;
+    if (at_pack_meta_decode(key->mv_data, key->mv_size, value->mv_data, value->mv_size, &meta))
         g_array_append_val(out, meta);
-    }
     return true;
 }
 
@@ -324,12 +286,8 @@ void at_index_abort(struct at_index_txn *t)
 
 bool at_index_commit(struct at_index_txn *t, GError **error)
 {
-    uint8_t p[META_LEN] = {0};
-    at_put_le32(p, AT_INDEX_FORMAT);
-    at_put_le64(p + 8, t->stats.objects);
-    at_put_le64(p + 16, t->stats.chunks);
-    at_put_le64(p + 24, t->stats.plain_bytes);
-    at_put_le64(p + 32, t->stats.next_pack);
+    uint8_t p[AT_INDEX_STATS_LEN];
+    at_index_stats_encode(&t->stats, p);
     MDB_val key = {5, (void *)"stats"}, value = {sizeof p, p};
     sigset_t before;
     at_index_hold_signals(&before);
@@ -357,20 +315,20 @@ bool at_index_put(struct at_index_txn *t, const struct at_digest *digest,
                   const struct at_place *place, bool replace, bool *ret_added, GError **error)
 {
     struct at_place old;
-    bool found;
-    if (!get_place(t->env, t->txn, digest, &old, &found, error))
+    bool found = true;
+    g_autoptr(GError) local = NULL;
+    /* A row that means nothing any more is replaced like one that points to damage. */
+    if (!get_place(t->env, t->txn, digest, &old, &found, &local) &&
+        !(replace && local->code == AT_ERROR_CORRUPT)) {
+        g_propagate_error(error, g_steal_pointer(&local));
         return false;
+    }
     if (ret_added)
         *ret_added = !found;
     if (found && !replace)
         return true;
-    uint8_t p[PLACE_LEN] = {0};
-    at_put_le32(p, place->pack);
-    at_put_le32(p + 4, place->stored);
-    at_put_le32(p + 8, place->plain);
-    p[12] = place->kind;
-    p[13] = place->codec;
-    at_put_le64(p + 16, place->offset);
+    uint8_t p[AT_PLACE_LEN];
+    at_place_encode(place, p);
     MDB_val key = {AT_DIGEST_LEN, (void *)digest}, value = {sizeof p, p};
     int rc = mdb_put(t->txn, t->env->t[AT_INDEX_OBJECT], &key, &value, 0);
     note_use(t->env);
@@ -405,10 +363,8 @@ bool at_index_delete(struct at_index_txn *t, const struct at_digest *digest, GEr
 bool at_index_pack_put(struct at_index_txn *t, const struct at_pack_meta *meta, GError **error)
 {
     uint32_t id = GUINT32_TO_BE(meta->id);
-    uint8_t p[PACK_LEN] = {0};
-    memcpy(p, meta->uuid, sizeof meta->uuid);
-    at_put_le64(p + 16, meta->indexed);
-    at_put_le32(p + 24, meta->state);
+    uint8_t p[AT_PACK_META_LEN];
+    at_pack_meta_encode(meta, p);
     MDB_val key = {4, &id}, value = {sizeof p, p};
     int rc = mdb_put(t->txn, t->env->t[AT_INDEX_PACK], &key, &value, 0);
     if (rc)

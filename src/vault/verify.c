@@ -167,16 +167,31 @@ static bool read_index(struct verify *v, double percent, GError **error)
 
 /* ---- References ---- */
 
+/* Where the index says that it is; what is not there, or has a row that means nothing, is told and
+ * not found. */
+static bool place_of(struct verify *v, const struct at_digest *digest, struct at_place *ret_place,
+                     bool *ret_found, GError **error)
+{
+    g_autoptr(GError) local = NULL;
+    *ret_found = false;
+    if (at_object_place(v->vault, digest, ret_place, ret_found, &local)) {
+        if (!*ret_found)
+            add_problem(v, digest, "is missing");
+        return true;
+    }
+    if (local->code == AT_ERROR_CORRUPT) {
+        add_problem(v, digest, local->message);
+        return true;
+    }
+    g_propagate_error(error, g_steal_pointer(&local));
+    return false;
+}
+
 static bool check_there(const struct at_digest *digest, uint8_t kind, void *user, GError **error)
 {
-    struct verify *v = user;
     struct at_place place;
     bool found;
-    if (!at_object_place(v->vault, digest, &place, &found, error))
-        return false;
-    if (!found)
-        add_problem(v, digest, "is missing");
-    return true;
+    return place_of(user, digest, &place, &found, error);
 }
 
 /* As check_there, and reads it with the next batch. */
@@ -188,12 +203,10 @@ static bool check_and_queue(const struct at_digest *digest, uint8_t kind, void *
     bool found;
     if (!at_digest_set_add(v->queued, digest))
         return true;
-    if (!at_object_place(v->vault, digest, &row.place, &found, error))
+    if (!place_of(v, digest, &row.place, &found, error))
         return false;
-    if (!found) {
-        add_problem(v, digest, "is missing");
+    if (!found)
         return true;
-    }
     row.place.kind = kind;
     g_array_append_val(v->batch, row);
     return v->batch->len < BATCH || read_batch(v, error);

@@ -137,8 +137,13 @@ static void *plugin_open(int readonly)
     struct at_tree *tree = NULL;
     if (name && at_digest_from_hex(name, &root, &error))
         tree = at_tree_open(vault, &root, &error);
-    if (!tree)
-        nbdkit_error("export '%s': %s", name ? name : "", error ? error->message : "no name");
+    if (!tree && !error)
+        at_error(&error, AT_ERROR_INVALID, "no name");
+    if (!tree) {
+        /* A machine tries again and again. */
+        g_prefix_error(&error, "export '%s': ", name ? name : "");
+        tell(error);
+    }
     return tree;
 }
 

@@ -46,7 +46,9 @@ static bool decode_into(const struct at_record *record, const uint8_t *payload, 
         return true;
     if (local->code == AT_ERROR_CORRUPT)
         return corrupt(digest, record->kind, local->message, error);
-    g_propagate_error(error, g_steal_pointer(&local));
+    g_autofree char *name = at_digest_dup_hex(digest);
+    g_propagate_prefixed_error(error, g_steal_pointer(&local), "%s %s: ",
+                               at_kind_name(record->kind), name);
     return false;
 }
 

@@ -3,30 +3,26 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <libnbd.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
 #include "lib/at-test.h"
+#include "server.h"
 #include "vault/format.h"
 #include "vault/maintenance.h"
 
 #define SIZE ((16u << 20) + 1000)
-#define GROUP 54321
 
 struct rig {
     const char *dir;
     const char *vault_dir;
     const char *raw; /* the disk as a file */
-    const char *socket;
-    const char *log;
-    const char *damage; /* what the plugin reports */
     uint8_t *disk;
     struct at_vault *vault;
     struct at_digest root;
-    pid_t nbdkit;
+    struct server server;
 };
 
 /* Data at both ends and between holes; half of it compresses. */
@@ -62,20 +58,12 @@ static void put(struct rig *rig, const uint8_t *disk, struct at_digest *ret_root
 
 static char *uri(struct rig *rig, const struct at_digest *root)
 {
-    char hex[AT_DIGEST_HEX + 1];
-    at_digest_to_hex(root, hex);
-    return g_strdup_printf("nbd+unix:///%s?socket=%s", hex, rig->socket);
+    return server_uri(&rig->server, root);
 }
 
 static struct nbd_handle *connect_to(struct rig *rig, const char *to)
 {
-    struct nbd_handle *nbd = nbd_create();
-    g_assert_nonnull(nbd);
-    nbd_add_meta_context(nbd, LIBNBD_CONTEXT_BASE_ALLOCATION);
-    if (nbd_connect_uri(nbd, to) == 0)
-        return nbd;
-    nbd_close(nbd);
-    return NULL;
+    return server_connect(&rig->server, to);
 }
 
 /* A vault with one disk and an nbdkit of another user (when we are root) in front of it. */
@@ -86,41 +74,17 @@ static void rig_start(struct rig *rig)
     rig->dir = at_test_dir();
     rig->vault_dir = at_test_path(rig->dir, "vault");
     rig->raw = at_test_path(rig->dir, "disk.raw");
-    rig->log = at_test_path(rig->dir, "log");
-    bool root = geteuid() == 0;
-    const char *run = at_test_path(rig->dir, "run");
-    g_assert_cmpint(mkdir(run, 0755), ==, 0);
-    if (root)
-        g_assert_cmpint(chown(run, 65533, GROUP), ==, 0);
-    rig->socket = at_test_path(run, "s");
-    rig->damage = at_test_path(run, "damage");
-    rig->vault = at_vault_open(rig->vault_dir, AT_VAULT_WRITE | AT_VAULT_CREATE,
-                               root ? GROUP : (gid_t)-1, &error);
+    rig->vault =
+        at_vault_open(rig->vault_dir, AT_VAULT_WRITE | AT_VAULT_CREATE, server_group(), &error);
     g_assert_no_error(error);
     rig->disk = make_disk(1);
     put(rig, rig->disk, &rig->root);
-
-    /* The plugin is in the build directory, which another user may not reach. */
-    const char *plugin = at_test_path(run, "nbdkit-atoll-plugin.so");
-    const char *copy[] = {"cp", g_getenv("ATOLL_NBDKIT_PLUGIN"), plugin, NULL};
-    g_assert_cmpint(at_test_run(copy, 10000, NULL), ==, 0);
-    g_autofree char *dir = g_strconcat("vault=", rig->vault_dir, NULL);
-    g_autofree char *damage = g_strconcat("damage=", rig->damage, NULL);
-    g_autofree char *gid = g_strdup_printf("%u", GROUP);
-    const char *argv[] = {"setpriv",        "--reuid", "65533", "--regid", gid,
-                          "--clear-groups", "nbdkit",  "-f",    "-U",      rig->socket,
-                          plugin,           dir,       damage,  NULL};
-    rig->nbdkit = at_test_spawn(root ? argv : argv + 6, rig->log);
-    /* The socket is there a little before anybody listens on it. */
-    g_autofree char *to = uri(rig, &rig->root);
-    struct nbd_handle *nbd = NULL;
-    g_assert_true(at_test_until((nbd = connect_to(rig, to)) != NULL, 20000));
-    nbd_close(nbd);
+    server_start(&rig->server, rig->dir, rig->vault_dir);
 }
 
 static void rig_stop(struct rig *rig)
 {
-    at_test_kill(rig->nbdkit, SIGTERM);
+    server_stop(&rig->server);
     at_vault_close(rig->vault);
     g_free(rig->disk);
 }
@@ -204,7 +168,7 @@ static void refuses(void)
     struct at_digest none = rig.root;
     none.bytes[0] ^= 1;
     g_autofree char *unknown = uri(&rig, &none);
-    g_autofree char *nameless = g_strdup_printf("nbd+unix:///?socket=%s", rig.socket);
+    g_autofree char *nameless = g_strdup_printf("nbd+unix:///?socket=%s", rig.server.socket);
     g_assert_null(connect_to(&rig, unknown));
     g_assert_null(connect_to(&rig, nameless));
     struct at_digest manifest;
@@ -279,7 +243,7 @@ static void bad_chunk(void)
     char hex[AT_DIGEST_HEX + 1];
     at_digest_to_hex(&problem->chunk, hex);
     g_autofree char *log = NULL;
-    g_assert_true(g_file_get_contents(rig.log, &log, NULL, NULL));
+    g_assert_true(g_file_get_contents(rig.server.log, &log, NULL, NULL));
     g_assert_cmpuint(count(log, hex), ==, 1);
     at_verify_report_free(report);
     rig_stop(&rig);
@@ -299,9 +263,9 @@ static void reports(void)
     g_assert_cmpuint(read_all(&rig), >, 0);
     g_assert_cmpuint(read_all(&rig), >, 0);
     struct stat st;
-    g_assert_cmpint(stat(rig.damage, &st), ==, 0);
+    g_assert_cmpint(stat(rig.server.damage, &st), ==, 0);
     g_assert_cmpint(st.st_size, ==, AT_DIGEST_HEX + 1);
-    g_assert_true(at_vault_take_damage(rig.vault, rig.damage, &found, &error));
+    g_assert_true(at_vault_take_damage(rig.vault, rig.server.damage, &found, &error));
     g_assert_cmpuint(found, ==, 1);
     g_assert_true(at_vault_stats(rig.vault, &stats, &error));
     g_assert_cmpuint(stats.quarantined, ==, 1);

@@ -59,7 +59,7 @@ bool at_manifest_disks(GBytes *manifest, GArray *disks, GError **error)
 {
     gsize len;
     const char *text = g_bytes_get_data(manifest, &len);
-    g_autoptr(JsonNode) node = at_json_parse(text, (gssize)len, error);
+    g_autoptr(JsonNode) node = at_json_parse(text ? text : "", (gssize)len, error);
     if (!node)
         return false;
     JsonArray *list =

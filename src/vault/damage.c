@@ -17,13 +17,13 @@
 #define REPORT_MAX (1000 * LINE_LEN)
 
 static bool write_down(struct at_vault *vault, const struct at_digest *digests, unsigned n,
-                       GError **error)
+                       bool add, GError **error)
 {
     struct at_index_txn *txn = at_index_begin(vault->index, error);
     if (!txn)
         return false;
     for (unsigned i = 0; i < n; i++) {
-        if (!at_index_quarantine(txn, &digests[i], true, error)) {
+        if (!at_index_quarantine(txn, &digests[i], add, error)) {
             at_index_abort(txn);
             return false;
         }
@@ -39,8 +39,21 @@ bool at_vault_note_damage(struct at_vault *vault, const struct at_digest *digest
     for (unsigned i = 0; i < n; i++)
         at_store_distrust(vault->store, &digests[i]);
     g_mutex_lock(&vault->damage_lock);
-    bool ok = write_down(vault, digests, n, error);
+    bool ok = write_down(vault, digests, n, true, error);
     g_mutex_unlock(&vault->damage_lock);
+    return ok;
+}
+
+bool at_vault_forget_damage(struct at_vault *vault, const struct at_digest *digests, unsigned n,
+                            GError **error)
+{
+    if (n == 0)
+        return true;
+    g_mutex_lock(&vault->damage_lock);
+    bool ok = write_down(vault, digests, n, false, error);
+    g_mutex_unlock(&vault->damage_lock);
+    for (unsigned i = 0; ok && i < n; i++)
+        at_store_trust(vault->store, &digests[i]);
     return ok;
 }
 

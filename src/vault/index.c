@@ -354,6 +354,10 @@ bool at_index_delete(struct at_index_txn *t, const struct at_digest *digest, GEr
     int rc = mdb_del(t->txn, t->env->t[AT_INDEX_OBJECT], &key, NULL);
     if (rc)
         return at_index_fail(error, rc, "delete");
+    /* Damage of what nobody needs any more is no news. */
+    rc = mdb_del(t->txn, t->env->t[AT_INDEX_BAD], &key, NULL);
+    if (rc && rc != MDB_NOTFOUND)
+        return at_index_fail(error, rc, "leave quarantine");
     t->stats.objects--;
     t->stats.chunks -= old.kind == AT_KIND_CHUNK;
     t->stats.plain_bytes -= old.kind == AT_KIND_CHUNK ? old.plain : 0;

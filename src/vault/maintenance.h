@@ -26,6 +26,24 @@ bool at_vault_verify_root(struct at_vault *vault, enum at_root_kind kind,
                           GCancellable *cancellable, struct at_verify_report **ret_report,
                           GError **error);
 
+/* ---- Verifying slowly, a piece at a time, over days ---- */
+struct at_verify_place { /* zero: the beginning */
+    bool begun;
+    struct at_digest after; /* in the order of names all has been read up to here */
+};
+/* Reads and proves up to @max further objects in the calling thread, in the order of the packs, and
+ * moves @place on; *ret_end when there are none behind it. @paced is called after each with the
+ * bytes that it took in its pack and may take its time: nothing is held meanwhile. A damaged object
+ * is in the quarantine then, and in the report with the roots that need it. False with CANCELLED
+ * (@place has not moved) or IO. */
+typedef void (*at_paced_func)(uint64_t bytes, void *user);
+bool at_vault_verify_next(struct at_vault *vault, struct at_verify_place *place, unsigned max,
+                          at_paced_func paced, void *user, GCancellable *cancellable,
+                          struct at_verify_report **ret_report, bool *ret_end, GError **error);
+/* Follows every reference from the roots, without reading chunks: what is missing. */
+bool at_vault_verify_references(struct at_vault *vault, GCancellable *cancellable,
+                                struct at_verify_report **ret_report, GError **error);
+
 /* ---- Damage that readers in other processes find, handed over in a small file ---- */
 /* Reader: adds @digest to the file, once, as long as there is room. Never fails loudly. */
 void at_damage_report(const char *path, const struct at_digest *digest);

@@ -368,6 +368,13 @@ void at_store_distrust(struct at_store *store, const struct at_digest *digest)
     g_mutex_unlock(&store->lock);
 }
 
+void at_store_trust(struct at_store *store, const struct at_digest *digest)
+{
+    g_mutex_lock(&store->lock);
+    g_hash_table_remove(store->distrusted, digest);
+    g_mutex_unlock(&store->lock);
+}
+
 bool at_store_distrusts(struct at_store *store, const struct at_digest *digest)
 {
     g_mutex_lock(&store->lock);

@@ -60,4 +60,5 @@ bool at_store_peek(struct at_store *store, const struct at_digest *digest,
 
 /* Damaged objects: a put of one stores it anew instead of relying on the old copy. */
 void at_store_distrust(struct at_store *store, const struct at_digest *digest);
+void at_store_trust(struct at_store *store, const struct at_digest *digest); /* again */
 bool at_store_distrusts(struct at_store *store, const struct at_digest *digest);

@@ -126,6 +126,9 @@ bool at_vault_recover(struct at_vault *vault, GError **error);
 /* damage.c: notes damaged objects durably; later puts of them are stored anew. */
 bool at_vault_note_damage(struct at_vault *vault, const struct at_digest *digests, unsigned n,
                           GError **error);
+/* Takes back what is whole again, or needed by nobody and gone. */
+bool at_vault_forget_damage(struct at_vault *vault, const struct at_digest *digests, unsigned n,
+                            GError **error);
 /* A read has found @digest damaged: a writer notes it, a reader tells its owner. */
 void at_vault_found_damage(struct at_vault *vault, const struct at_digest *digest);
 

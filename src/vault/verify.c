@@ -9,6 +9,7 @@
 
 #define BATCH 2048u
 #define PART 64u
+#define MISSING "is missing"
 
 struct verify {
     struct at_vault *vault;
@@ -79,25 +80,27 @@ struct part {
     struct at_index_row rows[PART];
 };
 
+static void read_row(struct verify *v, const struct at_index_row *row)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(at_buf_auto) buf = at_object_read(v->vault, &row->digest, row->place.kind, &error);
+    g_mutex_lock(&v->lock);
+    if (buf) {
+        v->report->chunks++;
+        v->report->bytes += buf->len;
+    } else if (error->code != AT_ERROR_NOT_FOUND) {
+        /* Not found: gc has freed it meanwhile. */
+        add_problem(v, &row->digest, error->message);
+    }
+    g_mutex_unlock(&v->lock);
+}
+
 static void run_part(struct at_work *work)
 {
     struct part *part = (struct part *)work;
     struct verify *v = part->v;
-    for (unsigned i = 0; i < part->n; i++) {
-        const struct at_index_row *row = &part->rows[i];
-        g_autoptr(GError) error = NULL;
-        g_autoptr(at_buf_auto) buf =
-            at_object_read(v->vault, &row->digest, row->place.kind, &error);
-        g_mutex_lock(&v->lock);
-        if (buf) {
-            v->report->chunks++;
-            v->report->bytes += buf->len;
-        } else if (error->code != AT_ERROR_NOT_FOUND) {
-            /* Not found: gc has freed it meanwhile. */
-            add_problem(v, &row->digest, error->message);
-        }
-        g_mutex_unlock(&v->lock);
-    }
+    for (unsigned i = 0; i < part->n; i++)
+        read_row(v, &part->rows[i]);
     g_mutex_lock(&v->lock);
     v->busy--;
     g_cond_signal(&v->cond);
@@ -176,7 +179,7 @@ static bool place_of(struct verify *v, const struct at_digest *digest, struct at
     *ret_found = false;
     if (at_object_place(v->vault, digest, ret_place, ret_found, &local)) {
         if (!*ret_found)
-            add_problem(v, digest, "is missing");
+            add_problem(v, digest, MISSING);
         return true;
     }
     if (local->code == AT_ERROR_CORRUPT) {
@@ -214,7 +217,7 @@ static bool check_and_queue(const struct at_digest *digest, uint8_t kind, void *
 
 static void note_damage(const struct at_digest *digest, const GError *error, void *user)
 {
-    add_problem(user, digest, error->code == AT_ERROR_NOT_FOUND ? "is missing" : error->message);
+    add_problem(user, digest, error->code == AT_ERROR_NOT_FOUND ? MISSING : error->message);
 }
 
 static bool note_hit(const struct at_digest *digest, uint8_t kind, void *user, GError **error)
@@ -259,6 +262,15 @@ static bool find_hits(struct verify *v, GPtrArray *roots, GError **error)
     return true;
 }
 
+/* Proved now, whatever was found before. */
+static bool is_whole(struct verify *v, const struct at_digest *digest, const struct at_place *place)
+{
+    g_autoptr(at_buf_auto) buf = at_object_read(v->vault, digest, place->kind, NULL);
+    return buf != NULL;
+}
+
+/* What no read has noted by itself: what is missing, or cannot be understood. Meanwhile it may have
+ * been healed. */
 static bool quarantine(struct verify *v, GError **error)
 {
     if (!v->vault->writer)
@@ -266,9 +278,42 @@ static bool quarantine(struct verify *v, GError **error)
     g_autoptr(GArray) bad = g_array_new(FALSE, FALSE, sizeof(struct at_digest));
     for (unsigned i = 0; i < v->report->problems->len; i++) {
         struct at_verify_problem *p = g_ptr_array_index(v->report->problems, i);
-        g_array_append_val(bad, p->chunk);
+        struct at_place place;
+        bool found = false;
+        if (at_store_distrusts(v->vault->store, &p->chunk))
+            continue;
+        if (!at_object_place(v->vault, &p->chunk, &place, &found, NULL) || !found ||
+            !is_whole(v, &p->chunk, &place))
+            g_array_append_val(bad, p->chunk);
     }
     return at_vault_note_damage(v->vault, (struct at_digest *)(void *)bad->data, bad->len, error);
+}
+
+/* Whether @digest, which is in quarantine, has no business there: it can be proved after all, or it
+ * is gone and no root needs it. */
+static bool is_over(struct verify *v, const struct at_digest *digest)
+{
+    struct at_place place;
+    bool found;
+    return !g_hash_table_contains(v->problems, digest) &&
+           at_object_place(v->vault, digest, &place, &found, NULL) &&
+           (!found || is_whole(v, digest, &place));
+}
+
+/* Only after all references were followed. */
+static bool release(struct verify *v, GError **error)
+{
+    if (!v->vault->writer)
+        return true;
+    g_autoptr(GArray) bad = at_index_quarantined(v->vault->index, error);
+    g_autoptr(GArray) over = g_array_new(FALSE, FALSE, sizeof(struct at_digest));
+    for (unsigned i = 0; bad && i < bad->len; i++) {
+        struct at_digest digest = g_array_index(bad, struct at_digest, i);
+        if (is_over(v, &digest))
+            g_array_append_val(over, digest);
+    }
+    return bad && at_vault_forget_damage(v->vault, (struct at_digest *)(void *)over->data,
+                                         over->len, error);
 }
 
 static void init(struct verify *v)
@@ -282,10 +327,25 @@ static void init(struct verify *v)
     g_cond_init(&v->cond);
 }
 
+/* What is missing and needed by no root any more went with a root that was removed meanwhile. */
+static void drop_freed(struct verify *v)
+{
+    for (unsigned i = v->report->problems->len; i-- > 0;) {
+        struct at_verify_problem *p = g_ptr_array_index(v->report->problems, i);
+        if (strcmp(p->reason, MISSING) == 0 && !p->roots[0])
+            g_ptr_array_remove_index(v->report->problems, i);
+    }
+}
+
 static bool done(struct verify *v, bool ok, struct at_verify_report **ret_report, GError **error)
 {
-    g_autoptr(GPtrArray) roots = ok ? at_vault_root_list(v->vault, NULL, error) : NULL;
-    ok = roots && find_hits(v, roots, error) && quarantine(v, error);
+    if (ok && v->report->problems->len) {
+        g_autoptr(GPtrArray) roots = at_vault_root_list(v->vault, NULL, error);
+        ok = roots && find_hits(v, roots, error);
+        if (ok)
+            drop_freed(v);
+        ok = ok && quarantine(v, error);
+    }
     if (ok && v->progress)
         v->progress(v->total, v->total, v->user);
     if (ok && ret_report)
@@ -297,6 +357,20 @@ static bool done(struct verify *v, bool ok, struct at_verify_report **ret_report
     at_digest_set_free(v->queued);
     g_mutex_clear(&v->lock);
     g_cond_clear(&v->cond);
+    return ok;
+}
+
+static bool walk_roots(struct verify *v, GError **error)
+{
+    g_autoptr(GPtrArray) roots = at_vault_root_list(v->vault, NULL, error);
+    struct at_walk walk = {.visit = check_there, .damaged = note_damage};
+    bool ok = roots != NULL;
+    walk.nodes = at_digest_set_new(16);
+    for (unsigned i = 0; ok && i < roots->len; i++) {
+        struct at_root *root = g_ptr_array_index(roots, i);
+        ok = walk_one(v, &walk, root->kind, &root->digest, error);
+    }
+    at_digest_set_free(walk.nodes);
     return ok;
 }
 
@@ -313,17 +387,8 @@ bool at_vault_verify(struct at_vault *vault, double percent, at_progress_func pr
         at_vault_stats(vault, &stats, error);
     if (ok) {
         v.total = (uint64_t)((double)stats.plain_bytes * MIN(percent, 100.0) / 100);
-        ok = read_index(&v, percent, error);
+        ok = read_index(&v, percent, error) && walk_roots(&v, error) && release(&v, error);
     }
-    g_autoptr(GPtrArray) roots = ok ? at_vault_root_list(vault, NULL, error) : NULL;
-    ok = roots != NULL;
-    struct at_walk walk = {.visit = check_there, .damaged = note_damage};
-    walk.nodes = at_digest_set_new(16);
-    for (unsigned i = 0; ok && i < roots->len; i++) {
-        struct at_root *root = g_ptr_array_index(roots, i);
-        ok = walk_one(&v, &walk, root->kind, &root->digest, error);
-    }
-    at_digest_set_free(walk.nodes);
     return done(&v, ok, ret_report, error);
 }
 
@@ -343,4 +408,49 @@ bool at_vault_verify_root(struct at_vault *vault, enum at_root_kind kind,
     ok = ok && walk_one(&v, &walk, kind, digest, error) && read_batch(&v, error);
     at_digest_set_free(walk.nodes);
     return done(&v, ok, ret_report, error);
+}
+
+/* ---- A piece at a time ---- */
+
+static bool read_rows(struct verify *v, at_paced_func paced, void *user, GError **error)
+{
+    for (unsigned i = 0; i < v->batch->len; i++) {
+        const struct at_index_row *row = &g_array_index(v->batch, struct at_index_row, i);
+        if (g_cancellable_is_cancelled(v->cancellable))
+            return at_error(error, AT_ERROR_CANCELLED, "cancelled");
+        read_row(v, row);
+        if (paced)
+            paced(at_record_size(row->place.stored), user);
+    }
+    return true;
+}
+
+bool at_vault_verify_next(struct at_vault *vault, struct at_verify_place *place, unsigned max,
+                          at_paced_func paced, void *user, GCancellable *cancellable,
+                          struct at_verify_report **ret_report, bool *ret_end, GError **error)
+{
+    struct verify v = {.vault = vault, .cancellable = cancellable};
+    struct at_verify_place next = {.begun = true};
+    init(&v);
+    bool ok = at_index_rows(vault->index, place->begun ? &place->after : NULL, max, v.batch, error);
+    bool end = v.batch->len < max;
+    if (v.batch->len)
+        next.after = g_array_index(v.batch, struct at_index_row, v.batch->len - 1).digest;
+    g_array_sort(v.batch, by_place);
+    ok = ok && read_rows(&v, paced, user, error);
+    bool some = v.batch->len > 0;
+    if (!done(&v, ok, ret_report, error))
+        return false;
+    if (some)
+        *place = next;
+    *ret_end = end;
+    return true;
+}
+
+bool at_vault_verify_references(struct at_vault *vault, GCancellable *cancellable,
+                                struct at_verify_report **ret_report, GError **error)
+{
+    struct verify v = {.vault = vault, .cancellable = cancellable};
+    init(&v);
+    return done(&v, walk_roots(&v, error) && release(&v, error), ret_report, error);
 }

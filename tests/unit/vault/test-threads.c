@@ -128,10 +128,121 @@ static void storm(void)
     fixture_close(&s.f);
 }
 
+/* A reader of its own, as nbdkit has one, while its packs are moved and its index is replaced. */
+static gpointer read_apart(gpointer user)
+{
+    struct shared *s = user;
+    g_autoptr(GError) error = NULL;
+    struct at_vault *vault = at_vault_open(s->f.vault_dir, AT_VAULT_READ, (gid_t)-1, &error);
+    g_assert_no_error(error);
+    at_vault_set_cache(vault, 1 << 18);
+    struct at_root *root;
+    g_assert_true(at_vault_root_get(vault, "disk/0", &root, &error));
+    do
+        check_disk(vault, &root->digest, s->disks[0], SIZE);
+    while (!g_atomic_int_get(&s->stop));
+    at_root_free(root);
+    at_vault_close(vault);
+    return NULL;
+}
+
+static gpointer verify_all(gpointer user)
+{
+    struct shared *s = user;
+    do {
+        g_autoptr(GError) error = NULL;
+        struct at_verify_report *report;
+        at_vault_verify(s->f.vault, 100, NULL, NULL, NULL, &report, &error);
+        g_assert_no_error(error);
+        g_assert_cmpuint(report->problems->len, ==, 0);
+        at_verify_report_free(report);
+    } while (!g_atomic_int_get(&s->stop));
+    return NULL;
+}
+
+static gpointer verify_slowly(gpointer user)
+{
+    struct shared *s = user;
+    do {
+        g_autoptr(GError) error = NULL;
+        struct at_verify_place place = {0};
+        for (bool end = false; !end;) {
+            struct at_verify_report *report;
+            at_vault_verify_next(s->f.vault, &place, 20, NULL, NULL, NULL, &report, &end, &error);
+            g_assert_no_error(error);
+            g_assert_cmpuint(report->problems->len, ==, 0);
+            at_verify_report_free(report);
+        }
+    } while (!g_atomic_int_get(&s->stop));
+    return NULL;
+}
+
+/* Somebody reports what is whole as damaged, again and again. */
+static gpointer report_damage(gpointer user)
+{
+    struct shared *s = user;
+    g_autoptr(GError) error = NULL;
+    g_autofree char *path = g_build_filename(s->f.dir, "damage", NULL);
+    struct at_root *root;
+    g_assert_true(at_vault_root_get(s->f.vault, "disk/0", &root, &error));
+    do {
+        unsigned found;
+        at_damage_report(path, &root->digest);
+        at_vault_take_damage(s->f.vault, path, &found, &error);
+        g_assert_no_error(error);
+        g_assert_cmpuint(found, ==, 0);
+    } while (!g_atomic_int_get(&s->stop));
+    at_root_free(root);
+    return NULL;
+}
+
+static gpointer index_again(gpointer user)
+{
+    struct shared *s = user;
+    for (unsigned i = 0; i < 3; i++) {
+        g_autoptr(GError) error = NULL;
+        at_vault_reindex(s->f.vault, NULL, NULL, NULL, &error);
+        g_assert_no_error(error);
+    }
+    return NULL;
+}
+
+static void upkeep(void)
+{
+    g_autoptr(GError) error = NULL;
+    struct shared s = {0};
+    struct at_digest root;
+    fixture_open(&s.f);
+    GRand *r = g_rand_new_with_seed(78);
+    for (unsigned i = 0; i < G_N_ELEMENTS(s.disks); i++)
+        s.disks[i] = disk_random(r, SIZE);
+    g_rand_free(r);
+    put(&s, 0, &root, NULL);
+    static const GThreadFunc beside[] = {read_apart,    read_apart,    verify_all,
+                                         verify_slowly, report_damage, collect};
+    static const GThreadFunc work[] = {put_and_drop, put_and_drop, index_again};
+    GThread *others[G_N_ELEMENTS(beside)], *threads[G_N_ELEMENTS(work)];
+    for (unsigned i = 0; i < G_N_ELEMENTS(beside); i++)
+        others[i] = g_thread_new("beside", beside[i], &s);
+    for (unsigned i = 0; i < G_N_ELEMENTS(work); i++)
+        threads[i] = g_thread_new("work", work[i], &s);
+    for (unsigned i = 0; i < G_N_ELEMENTS(work); i++)
+        g_thread_join(threads[i]);
+    g_atomic_int_set(&s.stop, 1);
+    for (unsigned i = 0; i < G_N_ELEMENTS(beside); i++)
+        g_thread_join(others[i]);
+    check_disk(s.f.vault, &root, s.disks[0], SIZE);
+    for (unsigned i = 0; i < G_N_ELEMENTS(s.disks); i++)
+        g_free(s.disks[i]);
+    fixture_close(&s.f);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/vault/threads/puts-of-the-same-gc-and-readers-do-not-disturb-each-other",
                     storm);
+    g_test_add_func("/vault/threads/readers-apart-verify-reindex-and-gc-go-on-beside-each-other",
+                    upkeep);
     return g_test_run();
 }

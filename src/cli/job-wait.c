@@ -11,6 +11,7 @@
 #include "cli/client.h"
 #include "cli/progress.h"
 #include "cli/text.h"
+#include "cli/verify-report.h"
 
 enum { FIRST_POLL_MS = 40, POLL_MS = 500, MAX_LOST_S = 30 };
 
@@ -128,7 +129,9 @@ static int tell_failure(JsonObject *job)
     const char *message = at_json_str(
         error, "message",
         strcmp(state, "cancelled") == 0 ? "was cancelled; nothing has changed" : "failed");
-    const char *next = next_for(code);
+    const char *next = at_verify_report_next(job);
+    if (!next)
+        next = next_for(code);
     g_autofree char *title = at_text_job(job);
     GError *text = NULL;
     at_error(&text, code < 0 ? AT_ERROR_IO : (enum at_error_code)code, "%s: %s", title, message);
@@ -177,8 +180,10 @@ static bool put_json(struct at_cli *cli, JsonNode *node)
 static int tell_end(struct at_cli *cli, JsonNode *node)
 {
     JsonObject *job = as_object(node);
-    if (!put_json(cli, node))
+    if (!put_json(cli, node)) {
         tell_notes(job);
+        at_verify_report_print(job);
+    }
     if (strcmp(at_json_str(job, "state", ""), "done") != 0)
         return tell_failure(job);
     if (cli->json)

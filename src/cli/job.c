@@ -7,6 +7,7 @@
 #include "cli/client.h"
 #include "cli/job-wait.h"
 #include "cli/text.h"
+#include "cli/verify-report.h"
 
 static char *opt_state, *opt_vdc;
 
@@ -116,6 +117,10 @@ static int run_show(struct at_cli *cli, char **args)
         at_text_field("note", json_array_get_string_element(notes, i));
     g_print("\n");
     show_steps(job);
+    if (at_verify_report_next(job)) {
+        g_print("\n");
+        at_verify_report_print(job);
+    }
     return AT_EXIT_DONE;
 }
 

@@ -20,6 +20,7 @@ struct at_restarts;
 struct at_nbd;
 struct at_watchdog;
 struct at_node;
+struct at_scrub;
 
 struct at_core {
     char *state_dir, *site_id;
@@ -38,6 +39,7 @@ struct at_core {
     struct at_nbd *nbd;
     struct at_watchdog *watchdog;
     struct at_node *node;
+    struct at_scrub *scrub;
     GMainContext *main; /* the loop that owns us, and its thread */
     GThread *main_thread;
     bool closing;

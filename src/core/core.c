@@ -18,12 +18,13 @@
 #include "core/core-internal.h"
 #include "core/job.h"
 #include "core/restart.h"
+#include "core/scrub.h"
 #include "core/supervisor.h"
 #include "core/vdc.h"
 #include "qemu/cut.h"
 
 /* Unix socket paths end at 107 bytes: STATE + "/m/01234567/serial.sock". */
-enum { STATE_MAX = 80 };
+enum { STATE_MAX = 80, VERIFY_MIB = 10 };
 
 /* Above what distributions and systemd allocate, below 2^31. */
 enum { UID_BLOCKS = 0x1000, UID_BLOCK = 0x10000 };
@@ -247,6 +248,8 @@ struct at_core *at_core_open(const struct at_core_config *config, GError **error
         !at_core_reconcile_start(core, error))
         goto fail;
     at_watchdog_start(core);
+    at_scrub_start(core, config->verify_days,
+                   (uint64_t)(config->verify_mib ? config->verify_mib : VERIFY_MIB) << 20);
     return core;
 fail:
     at_core_close(core);
@@ -259,6 +262,7 @@ void at_core_close(struct at_core *core)
         return;
     core->closing = true;
     at_watchdog_stop(core);
+    at_scrub_stop(core);
     at_node_close(core);
     if (!at_jobs_stop(core, 20000)) {
         /* A worker is stuck in the kernel or waits for a guest: what it uses is left to the end of

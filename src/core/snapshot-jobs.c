@@ -136,28 +136,6 @@ static void progress(uint64_t done, uint64_t total, void *user)
     at_job_progress(user, done, total);
 }
 
-JsonNode *at_verify_report_json(const struct at_verify_report *report)
-{
-    JsonObject *o = json_object_new();
-    JsonArray *problems = json_array_new();
-    for (unsigned i = 0; i < report->problems->len; i++) {
-        const struct at_verify_problem *p = report->problems->pdata[i];
-        g_autofree char *hex = at_digest_dup_hex(&p->chunk);
-        JsonObject *e = json_object_new();
-        JsonArray *roots = json_array_new();
-        json_object_set_string_member(e, "chunk", hex);
-        at_json_set_str(e, "reason", p->reason);
-        for (char **r = p->roots; r && *r; r++)
-            json_array_add_string_element(roots, *r);
-        json_object_set_array_member(e, "needed_by", roots);
-        json_array_add_object_element(problems, e);
-    }
-    json_object_set_int_member(o, "chunks", (int64_t)report->chunks);
-    json_object_set_int_member(o, "bytes", (int64_t)report->bytes);
-    json_object_set_array_member(o, "problems", problems);
-    return at_json_take_obj(o);
-}
-
 static bool verify_read(struct at_job *job, GError **error)
 {
     struct at_core *core = at_job_core(job);
@@ -172,7 +150,7 @@ static bool verify_read(struct at_job *job, GError **error)
                               at_job_cancellable(job), &report, error))
         return false;
     unsigned n = report->problems->len;
-    at_job_result(job, "report", at_verify_report_json(report));
+    at_job_result(job, "report", at_verify_report_json(core, report));
     at_verify_report_free(report);
     g_free(snap->state);
     snap->state = g_strdup(n > 0 ? "sealed" : "verified");

@@ -2,6 +2,7 @@
 /* The jobs on the vault: gc, verify, reindex. And its view. */
 #include "base/error.h"
 #include "base/json.h"
+#include "core/scrub.h"
 #include "core/vdc.h"
 #include "vault/maintenance.h"
 
@@ -37,7 +38,9 @@ static bool verify_run(struct at_job *job, GError **error)
                          &report, error))
         return false;
     unsigned n = report->problems->len;
-    at_job_result(job, "report", at_verify_report_json(report));
+    at_job_result(job, "report", at_verify_report_json(at_job_core(job), report));
+    if (percent >= 100)
+        at_scrub_note(at_job_core(job), report);
     at_verify_report_free(report);
     return n == 0 ||
            at_error(error, AT_ERROR_CORRUPT,
@@ -91,5 +94,6 @@ JsonNode *at_core_vault_view(struct at_core *core, GError **error)
     json_object_set_int_member(o, "stored_bytes", (int64_t)stats.stored_bytes);
     json_object_set_int_member(o, "packs", (int64_t)stats.packs);
     json_object_set_int_member(o, "quarantined", (int64_t)stats.quarantined);
+    json_object_set_object_member(o, "verify", at_scrub_view(core));
     return at_json_take_obj(o);
 }

@@ -14,9 +14,11 @@ GPtrArray *at_vdc_machines(struct at_core *core, const char *vdc_id, const char 
 /* NOT_FOUND names the VDC. @ret_vdc may be NULL. */
 at_snap *at_core_find_snapshot(struct at_core *core, const char *vdc_name, const char *name,
                                at_vdc **ret_vdc, GError **error);
-/* A verification's outcome for a job's result. */
+/* A verification's outcome for a job's result: what is damaged and what that hits, by the names
+ * that people use (verify-report.c). Any thread. */
 struct at_verify_report;
-JsonNode *at_verify_report_json(const struct at_verify_report *report);
+JsonNode *at_verify_report_json(struct at_core *core, const struct at_verify_report *report);
+JsonArray *at_verify_problems_json(struct at_core *core, const struct at_verify_report *report);
 /* By the name of a workstation, borrowed from @machines; NULL when missing. */
 at_mach *at_machines_find(const GPtrArray *machines, const char *workstation);
 

@@ -15,10 +15,13 @@
 #include "daemon/daemon.h"
 
 enum { EXIT_USAGE = 2, FILES_WANTED = 65536 };
+enum { VERIFY_DAYS = 30, VERIFY_DAYS_MAX = 3650, VERIFY_RATE = 10, VERIFY_RATE_MAX = 100000 };
 
 struct options {
     char *state, *socket, *accel;
     gboolean foreground, verbose, version;
+    double verify_days;
+    int verify_rate;
 };
 
 static void options_clear(struct options *o)
@@ -37,6 +40,10 @@ static bool parse_options(int argc, char **argv, struct options *o)
          "Where the API listens (default /run/atoll/atolld.sock)", "PATH"},
         {"accel", 0, 0, G_OPTION_ARG_STRING, &o->accel,
          "How guests run unless they say otherwise: auto (default), kvm or tcg", "NAME"},
+        {"verify-days", 0, 0, G_OPTION_ARG_DOUBLE, &o->verify_days,
+         "The vault is read back once in so many days (default 30; 0: never)", "DAYS"},
+        {"verify-rate", 0, 0, G_OPTION_ARG_INT, &o->verify_rate,
+         "MiB per second that this may read (default 10)", "MIB"},
         {"foreground", 0, 0, G_OPTION_ARG_NONE, &o->foreground,
          "Stay in the foreground (it always does)", NULL},
         {"verbose", 'v', 0, G_OPTION_ARG_NONE, &o->verbose, "Log progress and details too", NULL},
@@ -62,6 +69,14 @@ static bool parse_options(int argc, char **argv, struct options *o)
         o->socket = g_strdup("/run/atoll/atolld.sock");
     if (!o->accel)
         o->accel = g_strdup("auto");
+    if (!(o->verify_days >= 0 && o->verify_days <= VERIFY_DAYS_MAX)) {
+        fprintf(stderr, "atolld: --verify-days: from 0 (never) to %d\n", VERIFY_DAYS_MAX);
+        return false;
+    }
+    if (o->verify_rate < 1 || o->verify_rate > VERIFY_RATE_MAX) {
+        fprintf(stderr, "atolld: --verify-rate: MiB per second, from 1 to %d\n", VERIFY_RATE_MAX);
+        return false;
+    }
     static const char *const accels[] = {"auto", "kvm", "tcg", NULL};
     if (!g_strv_contains(accels, o->accel)) {
         fprintf(stderr, "atolld: --accel: auto, kvm or tcg, found \"%s\"\n", o->accel);
@@ -114,7 +129,13 @@ static int serve(const struct options *o, GMainLoop *loop, GError **error)
     if (!plugin || !at_api_check_socket(o->socket, error))
         return EXIT_FAILURE;
     const struct at_core_config config = {
-        .state_dir = o->state, .guard_path = guard, .plugin_path = plugin, .accel = o->accel};
+        .state_dir = o->state,
+        .guard_path = guard,
+        .plugin_path = plugin,
+        .accel = o->accel,
+        .verify_days = o->verify_days,
+        .verify_mib = (unsigned)o->verify_rate,
+    };
     struct at_core *core = at_core_open(&config, error);
     if (!core)
         return EXIT_FAILURE;
@@ -138,7 +159,8 @@ static int serve(const struct options *o, GMainLoop *loop, GError **error)
 int main(int argc, char **argv)
 {
     setlocale(LC_ALL, "");
-    __attribute__((cleanup(options_clear))) struct options o = {0};
+    __attribute__((cleanup(options_clear))) struct options o = {.verify_days = VERIFY_DAYS,
+                                                                .verify_rate = VERIFY_RATE};
     if (!parse_options(argc, argv, &o))
         return EXIT_USAGE;
     if (o.version) {

@@ -93,7 +93,7 @@ class Site:
         self.daemon = None
 
     # ---- the daemon ----
-    def start(self, fault=None, trace=None, wait=True, wrapper=()):
+    def start(self, fault=None, trace=None, wait=True, wrapper=(), args=()):
         env = dict(os.environ)
         for name, value in (("ATOLL_FAULT", fault), ("ATOLL_FAULT_TRACE", trace)):
             env.pop(name, None)
@@ -102,7 +102,7 @@ class Site:
         with open(self.log, "ab") as log:
             self.daemon = subprocess.Popen(
                 [*wrapper, f"{BUILD}/src/daemon/atolld", "--state", self.state, "--socket", self.socket,
-                 "--accel", "tcg"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env)
+                 "--accel", "tcg", *args], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env)
         if wait:
             wait_until("atolld to answer", self.answers, 60)
 

@@ -30,6 +30,8 @@ static const struct {
     {"job-list", "job list", 0},
     {"job-show", "job show 10", 0},
     {"vault-status", "vault status", 0},
+    {"vault-verify", "vault verify --all", 1},
+    {"job-show-verify", "job show 61", 0},
     {"node-show", "node show", 0},
     {"completion-nouns", "completion words -- ''", 0},
     {"completion-snapshots", "completion words -- restore ''", 0},

@@ -171,6 +171,8 @@ struct at_buf *at_object_read_blocks(struct at_vault *vault, const struct at_dig
                 corrupt(digest, kind, "is damaged or missing in its pack", &proof);
             if (proof->code == AT_ERROR_CORRUPT)
                 at_vault_found_damage(vault, digest);
+            /* The file may be put back from a copy: the next read opens what is there then. */
+            at_packs_forget(vault->packs, place.pack);
             g_propagate_error(error, g_steal_pointer(&proof));
             return NULL;
         }

@@ -94,6 +94,38 @@ static void quarantine_ends(void)
     fixture_close(&f);
 }
 
+/* A reader has the damaged file open when another is put in its place. */
+static void put_back(void)
+{
+    g_autoptr(GError) error = NULL;
+    struct fixture f;
+    fixture_open(&f);
+    GRand *r = g_rand_new_with_seed(10);
+    g_autofree uint8_t *disk = disk_random(r, SIZE);
+    struct at_digest root;
+    ingest(&f, disk, SIZE, &root, NULL);
+    at_vault_close(g_steal_pointer(&f.vault));
+    g_autofree char *path = pack_path(&f, 1), *bytes = NULL;
+    gsize len;
+    g_assert_true(g_file_get_contents(path, &bytes, &len, NULL));
+    flip(path, AT_PACK_HEADER + AT_RECORD_HEADER + 100);
+    struct at_vault *reader = at_vault_open(f.vault_dir, AT_VAULT_READ, (gid_t)-1, &error);
+    g_assert_no_error(error);
+    struct at_tree *tree = at_tree_open(reader, &root, &error);
+    g_assert_no_error(error);
+    g_autofree uint8_t *back = g_malloc(SIZE);
+    g_assert_false(at_tree_read(tree, back, 0, SIZE, &error));
+    g_assert_error(error, AT_ERROR, AT_ERROR_CORRUPT);
+    g_clear_error(&error);
+    g_assert_true(g_file_set_contents(path, bytes, (gssize)len, NULL)); /* by a rename */
+    g_assert_true(at_tree_read(tree, back, 0, SIZE, &error));
+    g_assert_true(memcmp(back, disk, SIZE) == 0);
+    at_tree_close(tree);
+    at_vault_close(reader);
+    g_rand_free(r);
+    fixture_close(&f);
+}
+
 /* The same by pieces, as it is done over days. */
 static void verify_by_pieces(void)
 {
@@ -164,6 +196,8 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/vault/verify/what-is-whole-again-or-freed-leaves-the-quarantine",
                     quarantine_ends);
+    g_test_add_func("/vault/damage/a-pack-that-was-put-back-is-read-by-who-had-the-old-one-open",
+                    put_back);
     g_test_add_func("/vault/verify/by-pieces-finds-what-the-whole-finds-and-goes-on-where-it-was",
                     verify_by_pieces);
     return g_test_run();

@@ -158,6 +158,17 @@ struct at_buf *at_cache_begin(struct at_cache *cache, const struct at_digest *di
     return buf;
 }
 
+bool at_cache_claim(struct at_cache *cache, const struct at_digest *digest)
+{
+    struct shard *s = shard_of(cache, digest);
+    g_mutex_lock(&s->lock);
+    bool absent = !g_hash_table_contains(s->items, digest);
+    if (absent)
+        add_item(s, digest);
+    g_mutex_unlock(&s->lock);
+    return absent;
+}
+
 void at_cache_fill(struct at_cache *cache, const struct at_digest *digest, struct at_buf *buf)
 {
     struct shard *s = shard_of(cache, digest);

@@ -15,6 +15,10 @@ void at_cache_set_bytes(struct at_cache *cache, size_t bytes);
 struct at_buf *at_cache_begin(struct at_cache *cache, const struct at_digest *digest);
 void at_cache_fill(struct at_cache *cache, const struct at_digest *digest, struct at_buf *buf);
 
+/* Like at_cache_begin() for who does not want the object itself: true when it is neither there nor
+ * being loaded, and then at_cache_fill() must be called.  Never waits, so that many may be held. */
+bool at_cache_claim(struct at_cache *cache, const struct at_digest *digest);
+
 /* Like at_cache_begin() and at_cache_fill() for those who need not have it: NULL when it is not
  * there, and nothing is to be done then; an object that is there already stays. */
 struct at_buf *at_cache_peek(struct at_cache *cache, const struct at_digest *digest);

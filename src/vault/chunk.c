@@ -140,9 +140,9 @@ void at_chunks_prepare(struct at_vault *vault, const struct at_digest *digests, 
     bool right[AT_CHUNKS_GROUP];
     size_t m = 0;
     for (size_t i = 0; i < n; i++) {
-        struct at_buf *there = at_cache_begin(vault->chunks, &digests[i]);
-        at_buf_unref(there);
-        if (there)
+        /* Waiting here for one that is being loaded could be waiting for ourselves, when a disk
+         * says the same twice, or for a group that waits for one of ours. */
+        if (!at_cache_claim(vault->chunks, &digests[i]))
             continue;
         mine[m] = digests[i];
         bufs[m] = at_object_decode(vault, &digests[i], AT_KIND_CHUNK);

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "disk.h"
+#include "vault/tree-internal.h"
 
 #define SIZE (2u << 20)
 #define THREADS 16
@@ -128,6 +129,55 @@ static void storm(void)
     fixture_close(&s.f);
 }
 
+static gpointer prepare(gpointer user)
+{
+    struct shared *s = user;
+    g_autoptr(GError) error = NULL;
+    struct at_root *root;
+    g_assert_true(at_vault_root_get(s->f.vault, "disk/0", &root, &error));
+    struct at_tree *tree = at_tree_open(s->f.vault, &root->digest, &error);
+    g_assert_no_error(error);
+    struct at_entry first, second;
+    at_node_entry(tree->node->data, 0, &first);
+    at_node_entry(tree->node->data, 1, &second);
+    g_assert_cmpuint(at_node_level(tree->node->data), ==, 0);
+    /* Each thread in an order of its own, and each says one twice. */
+    bool swap = g_atomic_int_add(&s->stop, 1) % 2;
+    const struct at_digest a = swap ? second.digest : first.digest;
+    const struct at_digest b = swap ? first.digest : second.digest;
+    const struct at_digest group[] = {a, b, a, b};
+    for (unsigned i = 0; i < 200; i++) {
+        at_vault_set_cache(s->f.vault, 0);
+        at_chunks_prepare(s->f.vault, group, G_N_ELEMENTS(group));
+    }
+    at_tree_close(tree);
+    at_root_free(root);
+    return NULL;
+}
+
+/* Disks repeat themselves, and several readers of one disk read the same ahead. */
+static void groups(void)
+{
+    struct shared s = {0};
+    struct at_digest root;
+    fixture_open(&s.f);
+    GRand *r = g_rand_new_with_seed(79);
+    s.disks[0] = g_malloc(SIZE);
+    for (size_t i = 0; i < SIZE; i++)
+        s.disks[0][i] = (uint8_t)g_rand_int(r);
+    memset(s.disks[0] + (1 << 18), 0, SIZE - (1 << 18)); /* few chunks: one node */
+    g_rand_free(r);
+    put(&s, 0, &root, NULL);
+    GThread *threads[4];
+    for (unsigned i = 0; i < G_N_ELEMENTS(threads); i++)
+        threads[i] = g_thread_new("prepare", prepare, &s);
+    for (unsigned i = 0; i < G_N_ELEMENTS(threads); i++)
+        g_thread_join(threads[i]);
+    check_disk(s.f.vault, &root, s.disks[0], SIZE);
+    g_free(s.disks[0]);
+    fixture_close(&s.f);
+}
+
 /* A reader of its own, as nbdkit has one, while its packs are moved and its index is replaced. */
 static gpointer read_apart(gpointer user)
 {
@@ -244,5 +294,6 @@ int main(int argc, char **argv)
                     storm);
     g_test_add_func("/vault/threads/readers-apart-verify-reindex-and-gc-go-on-beside-each-other",
                     upkeep);
+    g_test_add_func("/vault/threads/groups-of-chunks-that-repeat-or-cross-wait-for-nobody", groups);
     return g_test_run();
 }

@@ -47,8 +47,8 @@ static bool decode_into(const struct at_record *record, const uint8_t *payload, 
     if (local->code == AT_ERROR_CORRUPT)
         return corrupt(digest, record->kind, local->message, error);
     g_autofree char *name = at_digest_dup_hex(digest);
-    g_propagate_prefixed_error(error, g_steal_pointer(&local), "%s %s: ",
-                               at_kind_name(record->kind), name);
+    g_propagate_prefixed_error(error, g_steal_pointer(&local),
+                               "%s %s: ", at_kind_name(record->kind), name);
     return false;
 }
 

@@ -146,10 +146,8 @@ static gpointer prepare(gpointer user)
     const struct at_digest a = swap ? second.digest : first.digest;
     const struct at_digest b = swap ? first.digest : second.digest;
     const struct at_digest group[] = {a, b, a, b};
-    for (unsigned i = 0; i < 200; i++) {
-        at_vault_set_cache(s->f.vault, 0);
+    for (unsigned i = 0; i < 200; i++)
         at_chunks_prepare(s->f.vault, group, G_N_ELEMENTS(group));
-    }
     at_tree_close(tree);
     at_root_free(root);
     return NULL;
@@ -168,6 +166,7 @@ static void groups(void)
     memset(s.disks[0] + (1 << 18), 0, SIZE - (1 << 18)); /* few chunks: one node */
     g_rand_free(r);
     put(&s, 0, &root, NULL);
+    at_vault_set_cache(s.f.vault, 0); /* every time anew */
     GThread *threads[4];
     for (unsigned i = 0; i < G_N_ELEMENTS(threads); i++)
         threads[i] = g_thread_new("prepare", prepare, &s);

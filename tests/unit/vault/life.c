@@ -229,6 +229,8 @@ static void verify(struct life *l)
 {
     g_autoptr(GError) error = NULL;
     struct at_verify_report *report = NULL;
+    /* It may take back notes of what is not there and not needed, as ours are. */
+    mark(l, "verify");
     if (!told(l, at_vault_verify(l->vault, 100, NULL, NULL, NULL, &report, &error), &error))
         return;
     if (report->problems->len) {
@@ -282,8 +284,8 @@ static void whole_life(struct life *l)
     note(l, 0xda);
     if (told(l, at_vault_reindex(l->vault, NULL, NULL, NULL, &error), &error))
         mark(l, "phase reindexed");
-    note(l, 0xdb);
     verify(l);
+    note(l, 0xdb);
     make_older(l);
     mark(l, "phase reopen");
     if (!open_vault(l))
@@ -296,6 +298,7 @@ static void whole_life(struct life *l)
     mark(l, "phase compact");
     collect(l);
     verify(l);
+    note(l, 0xdc);
     mark(l, "phase last");
     put(l, "disk/1", 1, -1);
 }

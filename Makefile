@@ -39,9 +39,14 @@ demo: ## the main job on three real guests, in a private daemon and state direct
 	@demo/run
 
 bench: ## measure, print the table, write build/bench/*.json
-	@scripts/install-deps build run check
+	@scripts/install-deps build run check bench
 	@$(MAKE) --no-print-directory all
 	@scripts/bench $(BUILD)
+
+bench-vault: ## the vault beside restic, borg, casync and qemu-img (root, a Debian mirror, 30 GiB)
+	@scripts/install-deps build run check bench
+	@$(MAKE) --no-print-directory all
+	@scripts/bench $(BUILD) vault
 
 install: all ## install under PREFIX (DESTDIR is honoured)
 	@meson install -C $(BUILD) --no-rebuild
@@ -53,4 +58,4 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r t d; do \
 	    printf '  make %-12s %s\n' "$$t" "$$d"; done
 
-.PHONY: all deps check check-long lint demo bench install clean help
+.PHONY: all deps check check-long lint demo bench bench-vault install clean help

@@ -13,11 +13,11 @@ struct at_image_info {
     uint64_t disk_use; /* allocated bytes of the file */
 };
 
-/* Looks at an image file: its own header first, then `qemu-img info` and `check` with a deadline
- * and resource limits. No other file is opened, whatever the header says. The format must be given
- * to whatever reads the file afterwards; it is never guessed again.
- * INVALID with the reason when it is not an image, is truncated, has a backing file or an external
- * data file or extent (names it), is encrypted, is empty, or declares an absurd size (> 1 PiB). */
+/* Looks at an image file: its own header first, then, unless it is raw, `qemu-img info` and `check`
+ * with a deadline and resource limits. No other file is opened, whatever the header says. The
+ * format must be given to whatever reads the file afterwards; it is never guessed again. INVALID
+ * with the reason when it is not an image, is truncated, has a backing file or an external data
+ * file or extent (names it), is encrypted, is empty, or declares an absurd size (> 1 PiB). */
 bool at_image_probe(const char *path, GCancellable *cancellable, struct at_image_info *ret_info,
                     GError **error);
 

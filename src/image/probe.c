@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Looks at a foreign image file: first its own bytes (sniff.c), then qemu-img, which is told the
- * format, sees nothing but the open file, has no rights to speak of, and may use little memory and
- * time. */
+/* Looks at a foreign image file: first its own bytes (sniff.c), then, unless it is raw, qemu-img,
+ * which is told the format, sees nothing but the open file, has no rights to speak of, and may use
+ * little memory and time. */
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -62,9 +62,32 @@ static bool blame_file(const char *path, GError **error, GError *local)
     return false;
 }
 
+static bool check_size(const char *path, int64_t size, GError **error)
+{
+    if (size <= 0)
+        return at_error(error, AT_ERROR_INVALID, "%s is an empty disk", path);
+    if ((uint64_t)size > size_max)
+        return at_error(error, AT_ERROR_INVALID,
+                        "%s says that it is a disk of %" G_GINT64_FORMAT
+                        " bytes; at most 1 PiB can be imported",
+                        path, size);
+    return true;
+}
+
+/* A raw disk has no structure: all there is to know of it is its length. */
+static bool look_at_raw(const char *path, int fd, struct at_image_info *info, GError **error)
+{
+    struct stat st;
+    off_t end = lseek(fd, 0, SEEK_END);
+    if (end < 0 || fstat(fd, &st) != 0)
+        return at_error_errno(error, errno, "%s", path);
+    info->size = (uint64_t)end;
+    info->disk_use = (uint64_t)st.st_blocks * 512;
+    return check_size(path, end, error);
+}
+
 static bool check_info(const char *path, JsonObject *info, GError **error)
 {
-    int64_t size = at_json_int(info, "virtual-size", -1);
     const char *backing = at_json_str(info, "backing-filename", NULL);
     if (backing)
         return at_error(error, AT_ERROR_INVALID,
@@ -76,14 +99,7 @@ static bool check_info(const char *path, JsonObject *info, GError **error)
     if (at_json_str(specific, "data-file", NULL))
         return at_error(error, AT_ERROR_INVALID, "%s keeps its data in another file (%s)", path,
                         at_json_str(specific, "data-file", NULL));
-    if (size <= 0)
-        return at_error(error, AT_ERROR_INVALID, "%s is an empty disk", path);
-    if ((uint64_t)size > size_max)
-        return at_error(error, AT_ERROR_INVALID,
-                        "%s says that it is a disk of %" G_GINT64_FORMAT
-                        " bytes; at most 1 PiB can be imported",
-                        path, size);
-    return true;
+    return check_size(path, at_json_int(info, "virtual-size", -1), error);
 }
 
 /* Structure: what the tables name must lie inside of the file. */
@@ -131,6 +147,12 @@ bool at_image_probe(const char *path, GCancellable *cancellable, struct at_image
         return at_error_errno(error, errno, "open %s", path);
     if (!at_image_sniff(fd, path, info.format, error))
         return false;
+    if (strcmp(info.format, "raw") == 0) {
+        if (!look_at_raw(path, fd, &info, error))
+            return false;
+        *ret_info = info;
+        return true;
+    }
     g_autoptr(GError) local = NULL;
     g_autoptr(JsonNode) node =
         qemu_img("info", info.format, fd, INFO_TIMEOUT_MS, cancellable, NULL, &local);

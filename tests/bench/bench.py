@@ -33,10 +33,11 @@ def machine():
 
 
 class Bench:
-    """Rows; the file is written after each, so that what was measured survives a failure."""
+    """Rows; the file is written after each, so that what was measured survives a failure. @extra:
+    members that the file has besides (conditions, single measurements)."""
 
     def __init__(self, name):
-        self.name, self.rows = name, []
+        self.name, self.rows, self.extra = name, [], {}
         print(f"{name:58} {'value':>12} {'unit':8} {'goal':>12}  holds", flush=True)
 
     def _add(self, what, value, unit, goal, holds, note):
@@ -60,7 +61,7 @@ class Bench:
         path = os.path.join(os.environ.get("ATOLL_BENCH_DIR", "."), self.name + ".json")
         with open(path, "w", encoding="utf-8") as f:
             json.dump({"machine": machine(), "date": datetime.datetime.utcnow().isoformat() + "Z",
-                       "rows": self.rows}, f, indent=1)
+                       **self.extra, "rows": self.rows}, f, indent=1)
 
     def attempt(self, measure, *expected):
         """Runs @measure; when it fails its rows (what, unit, goal) are written as missing."""

@@ -2,6 +2,7 @@
 /* Good and bad image files, made by qemu-img, and what the probe says of them. */
 #include <fcntl.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -92,6 +93,24 @@ static void test_good(struct fixture *f, gconstpointer data)
     expect_good(f, "good.vdi", "vdi", 8 * MIB);
     expect_good(f, "fixed.vpc", "vpc", 8 * MIB);
     expect_good(f, "empty.qcow2", "qcow2", UINT64_C(1) << 40);
+}
+
+/* There is nothing in it to look at, and starting a program costs more than a small import. */
+static void test_raw(struct fixture *f, gconstpointer data)
+{
+    shell(f, "head -c 1M /dev/urandom >large.raw; truncate -s 2T large.raw");
+    struct rusage before, after;
+    struct at_image_info info;
+    g_autofree char *path = in(f, "large.raw");
+    g_autoptr(GError) error = NULL;
+    getrusage(RUSAGE_CHILDREN, &before);
+    at_image_probe(path, NULL, &info, &error);
+    getrusage(RUSAGE_CHILDREN, &after);
+    g_assert_no_error(error);
+    g_assert_cmpuint(info.size, ==, UINT64_C(2) << 40);
+    g_assert_cmpuint(info.disk_use, >=, MIB);
+    g_assert_cmpuint(info.disk_use, <, 64 * MIB);
+    g_assert_cmpint(after.ru_minflt, ==, before.ru_minflt); /* of children that have ended */
 }
 
 /* qemu-img runs with less than our rights, and still reads what only the owner of a file may. */
@@ -256,6 +275,7 @@ int main(int argc, char **argv)
     }
 #define ADD(name, func) g_test_add(name, struct fixture, NULL, setup, func, teardown)
     ADD("/image/probe/knows-every-format-that-can-be-imported", test_good);
+    ADD("/image/probe/asks-no-other-program-about-a-raw-disk", test_raw);
     ADD("/image/probe/reads-what-only-its-owner-may", test_private);
     ADD("/image/probe/refuses-what-needs-another-file-and-names-it", test_references);
     ADD("/image/probe/refuses-truncated-files", test_truncated);

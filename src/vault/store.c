@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Appending to packs: one open pack with a write buffer, the rows that wait for the next commit,
  * and what happens to them when a write fails. */
-#include "vault/store.h"
+#include "vault/store-internal.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -10,13 +10,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "base/atomic-file.h"
 #include "base/error.h"
 #include "base/fault.h"
 #include "base/retry.h"
 #include "vault/codec.h"
 #include "vault/hash.h"
-#include "vault/vault-internal.h"
 
 #define BUFFER (2u << 20)
 /* After so much somebody commits, unless somebody is at it, while others go on; after so much more
@@ -26,52 +24,6 @@
 #define BATCH_ROWS 8192u
 #define BATCHES_MAX 4u
 #define KICK (UINT64_C(8) << 20) /* begin to write back so many bytes, so that syncs are short */
-
-/* A pack with bytes that are not durable yet, or that is being appended to. */
-struct tail {
-    int refs;
-    int fd;
-    uint32_t id;
-    uint8_t uuid[16];
-    uint64_t end;     /* where the next record goes, buffered ones included */
-    uint64_t written; /* up to here by pwrite */
-    uint64_t kicked;  /* up to here the kernel was asked to begin writing back */
-    uint64_t taken;   /* up to here a flush has taken charge */
-    uint64_t indexed; /* up to here the index knows it */
-};
-
-struct row {
-    struct at_digest digest; /* first: the key */
-    struct at_place place;
-    bool replace; /* the old copy is damaged */
-};
-
-struct move {
-    struct at_digest digest;
-    struct at_place old, place;
-};
-
-struct at_store {
-    struct at_packs *packs;
-    struct at_index *index;
-    gid_t gid;
-    GMutex commit_lock; /* one flush at a time; taken before `lock` */
-    GMutex lock;        /* guards all below */
-    struct tail *current;
-    GPtrArray *tails; /* struct tail*, the current one included */
-    uint32_t next_id;
-    uint8_t *buffer;
-    size_t fill;
-    GHashTable *pending, *committing; /* struct row by its digest */
-    GHashTable *in_flight;            /* digests that a thread is compressing */
-    GCond landed;                     /* in_flight has lost one */
-    GHashTable *distrusted;           /* digests whose stored copy is damaged */
-    GArray *moves;
-    uint64_t pending_bytes;
-    bool commit_queued;
-    uint64_t failures;
-    GError *failure; /* the last one */
-};
 
 static guint digest_hash(gconstpointer p)
 {
@@ -85,14 +37,14 @@ static gboolean digest_equal(gconstpointer a, gconstpointer b)
     return memcmp(a, b, AT_DIGEST_LEN) == 0;
 }
 
-static GHashTable *new_rows(void)
+GHashTable *at_rows_new(void)
 {
     return g_hash_table_new_full(digest_hash, digest_equal, NULL, g_free);
 }
 
-static void tail_unref(void *p)
+void at_tail_unref(void *p)
 {
-    struct tail *t = p;
+    struct at_tail *t = p;
     if (g_atomic_int_dec_and_test(&t->refs)) {
         close(t->fd);
         g_free(t);
@@ -108,11 +60,11 @@ struct at_store *at_store_new(struct at_packs *packs, struct at_index *index, gi
     g_mutex_init(&store->commit_lock);
     g_mutex_init(&store->lock);
     g_cond_init(&store->landed);
-    store->tails = g_ptr_array_new_with_free_func(tail_unref);
-    store->pending = new_rows();
-    store->in_flight = new_rows();
-    store->distrusted = new_rows();
-    store->moves = g_array_new(FALSE, FALSE, sizeof(struct move));
+    store->tails = g_ptr_array_new_with_free_func(at_tail_unref);
+    store->pending = at_rows_new();
+    store->in_flight = at_rows_new();
+    store->distrusted = at_rows_new();
+    store->moves = g_array_new(FALSE, FALSE, sizeof(struct at_move));
     store->next_id = 1;
     return store;
 }
@@ -140,7 +92,7 @@ void at_store_start(struct at_store *store, uint32_t id, const uint8_t *uuid, in
     store->next_id = next;
     if (id == 0)
         return;
-    struct tail *t = g_new0(struct tail, 1);
+    struct at_tail *t = g_new0(struct at_tail, 1);
     t->refs = 1;
     t->fd = fd;
     t->id = id;
@@ -181,7 +133,7 @@ bool at_store_has_open(struct at_store *store, uint32_t id)
     bool open = false;
     g_mutex_lock(&store->lock);
     for (unsigned i = 0; i < store->tails->len; i++) {
-        const struct tail *t = g_ptr_array_index(store->tails, i);
+        const struct at_tail *t = g_ptr_array_index(store->tails, i);
         open = open || (t->id == id && (t == store->current || t->end != t->indexed));
     }
     g_mutex_unlock(&store->lock);
@@ -191,10 +143,10 @@ bool at_store_has_open(struct at_store *store, uint32_t id)
 /* ---- Everything below here until "Puts": store->lock is held ---- */
 
 /* Forgets all that is not durable, remembers why, and goes on in a new pack. */
-static void give_up(struct at_store *store, const GError *why, bool cut)
+void at_store_give_up(struct at_store *store, const GError *why, bool cut)
 {
     for (unsigned i = 0; cut && i < store->tails->len; i++) {
-        struct tail *t = g_ptr_array_index(store->tails, i);
+        struct at_tail *t = g_ptr_array_index(store->tails, i);
         if (at_retry(ftruncate(t->fd, (off_t)t->taken)) == 0 && t->taken == 0) {
             g_autofree char *path = at_packs_path(store->packs, t->id);
             unlink(path);
@@ -211,7 +163,7 @@ static void give_up(struct at_store *store, const GError *why, bool cut)
     store->failure = g_error_copy(why);
 }
 
-static bool write_at(struct tail *t, const uint8_t *data, size_t len, GError **error)
+static bool write_at(struct at_tail *t, const uint8_t *data, size_t len, GError **error)
 {
     while (len > 0) {
         int injected = at_fault_errno("vault.pack.write");
@@ -229,13 +181,13 @@ static bool write_at(struct tail *t, const uint8_t *data, size_t len, GError **e
     return true;
 }
 
-static bool write_out(struct at_store *store, GError **error)
+bool at_store_write_out(struct at_store *store, GError **error)
 {
     if (store->fill == 0)
         return true;
     g_autoptr(GError) local = NULL;
     if (!write_at(store->current, store->buffer, store->fill, &local)) {
-        give_up(store, local, true);
+        at_store_give_up(store, local, true);
         g_propagate_error(error, g_steal_pointer(&local));
         return false;
     }
@@ -245,7 +197,7 @@ static bool write_out(struct at_store *store, GError **error)
 
 static bool begin_pack(struct at_store *store, GError **error)
 {
-    if (!write_out(store, error))
+    if (!at_store_write_out(store, error))
         return false;
     struct at_pack_header header = {.version = AT_VAULT_FORMAT, .id = store->next_id};
     if (getrandom(header.uuid, sizeof header.uuid, 0) != (ssize_t)sizeof header.uuid)
@@ -263,7 +215,7 @@ static bool begin_pack(struct at_store *store, GError **error)
         unlink(path);
         return false;
     }
-    struct tail *t = g_new0(struct tail, 1);
+    struct at_tail *t = g_new0(struct at_tail, 1);
     t->refs = 1;
     t->fd = fd;
     t->id = header.id;
@@ -286,9 +238,9 @@ static bool append(struct at_store *store, const struct at_record *record, const
         store->buffer = g_malloc(BUFFER);
     if ((!store->current || store->current->end >= AT_PACK_SIZE) && !begin_pack(store, error))
         return false;
-    struct tail *t = store->current;
+    struct at_tail *t = store->current;
     size_t size = (size_t)at_record_size(record->stored);
-    if (store->fill + size > BUFFER && !write_out(store, error))
+    if (store->fill + size > BUFFER && !at_store_write_out(store, error))
         return false;
     struct at_place place = {
         .pack = t->id,
@@ -307,7 +259,7 @@ static bool append(struct at_store *store, const struct at_record *record, const
     if (large) {
         g_autoptr(GError) local = NULL;
         if (!write_at(t, large, size, &local)) {
-            give_up(store, local, true);
+            at_store_give_up(store, local, true);
             g_propagate_error(error, g_steal_pointer(&local));
             return false;
         }
@@ -320,9 +272,9 @@ static bool append(struct at_store *store, const struct at_record *record, const
     return true;
 }
 
-static struct row *find_row(struct at_store *store, const struct at_digest *digest)
+static struct at_row *find_row(struct at_store *store, const struct at_digest *digest)
 {
-    struct row *row = g_hash_table_lookup(store->pending, digest);
+    struct at_row *row = g_hash_table_lookup(store->pending, digest);
     if (!row && store->committing)
         row = g_hash_table_lookup(store->committing, digest);
     return row;
@@ -339,7 +291,7 @@ static bool due(const struct at_store *store, unsigned batches)
 void at_store_roll(struct at_store *store)
 {
     g_mutex_lock(&store->lock);
-    if (store->current && write_out(store, NULL))
+    if (store->current && at_store_write_out(store, NULL))
         store->current = NULL;
     g_mutex_unlock(&store->lock);
 }
@@ -349,13 +301,13 @@ bool at_store_peek(struct at_store *store, const struct at_digest *digest,
 {
     bool ok = true;
     g_mutex_lock(&store->lock);
-    struct row *row = find_row(store, digest);
+    struct at_row *row = find_row(store, digest);
     *ret_found = row != NULL;
     if (row) {
         *ret_place = row->place;
         if (store->current && row->place.pack == store->current->id &&
             row->place.offset >= store->current->written)
-            ok = write_out(store, error);
+            ok = at_store_write_out(store, error);
     }
     g_mutex_unlock(&store->lock);
     return ok;
@@ -420,43 +372,6 @@ static bool find_or_reserve(struct at_store *store, const struct at_digest *dige
     return ok;
 }
 
-struct commit {
-    struct at_work work;
-    struct at_store *store;
-};
-
-static bool flush_locked(struct at_store *store, GError **error);
-
-/* Pool thread.  What fails is told to all whose puts are lost, when they check or flush. */
-static void run_commit(struct at_work *work)
-{
-    struct at_store *store = ((struct commit *)work)->store;
-    if (g_mutex_trylock(&store->commit_lock)) {
-        flush_locked(store, NULL);
-        g_mutex_unlock(&store->commit_lock);
-    }
-    g_mutex_lock(&store->lock);
-    store->commit_queued = false;
-    g_mutex_unlock(&store->lock);
-    g_free(work);
-}
-
-/* Not in the thread that puts: others wait for what it has in hand, to keep their order. */
-static void commit_beside(struct at_vault *vault)
-{
-    struct at_store *store = vault->store;
-    g_mutex_lock(&store->lock);
-    bool queue = !store->commit_queued;
-    store->commit_queued = true;
-    g_mutex_unlock(&store->lock);
-    if (!queue)
-        return;
-    struct commit *commit = g_new0(struct commit, 1);
-    commit->work.run = run_commit;
-    commit->store = store;
-    at_vault_submit(vault, &commit->work);
-}
-
 bool at_store_put(struct at_vault_session *session, uint8_t kind, const struct at_digest *digest,
                   const uint8_t *plain, size_t len, uint64_t *ret_stored, GError **error)
 {
@@ -492,7 +407,7 @@ bool at_store_put(struct at_vault_session *session, uint8_t kind, const struct a
     }
     record.check = at_check(payload, record.stored);
 
-    struct row *row = g_new0(struct row, 1);
+    struct at_row *row = g_new0(struct at_row, 1);
     row->digest = *digest;
     row->replace = replace;
     g_mutex_lock(&store->lock);
@@ -502,7 +417,7 @@ bool at_store_put(struct at_vault_session *session, uint8_t kind, const struct a
     g_hash_table_remove(store->in_flight, digest);
     g_cond_broadcast(&store->landed);
     bool commit = ok && due(store, 1), wait = ok && due(store, BATCHES_MAX);
-    struct tail *kick = store->current;
+    struct at_tail *kick = store->current;
     uint64_t from = 0, upto = 0;
     if (ok && kick && kick->written - kick->kicked >= KICK) {
         from = kick->kicked;
@@ -513,7 +428,7 @@ bool at_store_put(struct at_vault_session *session, uint8_t kind, const struct a
     if (upto) {
         /* Durability is the flush's; this only spreads the work. */
         sync_file_range(kick->fd, (off_t)from, (off_t)(upto - from), SYNC_FILE_RANGE_WRITE);
-        tail_unref(kick);
+        at_tail_unref(kick);
     }
     if (!ok)
         g_free(row);
@@ -522,225 +437,18 @@ bool at_store_put(struct at_vault_session *session, uint8_t kind, const struct a
     if (wait)
         return at_store_flush(store, session->failures, error);
     if (commit)
-        commit_beside(session->vault);
+        at_store_commit_beside(session->vault);
     return ok;
 }
 
 bool at_store_move(struct at_store *store, const struct at_record *record, const uint8_t *payload,
                    const struct at_place *old, GError **error)
 {
-    struct move move = {.digest = record->digest, .old = *old};
+    struct at_move move = {.digest = record->digest, .old = *old};
     g_mutex_lock(&store->lock);
     bool ok = append(store, record, payload, &move.place, error);
     if (ok)
         g_array_append_val(store->moves, move);
     g_mutex_unlock(&store->lock);
     return ok;
-}
-
-/* ---- Flushing ---- */
-
-/* What one flush has taken charge of. */
-struct batch {
-    GHashTable *rows;
-    GArray *moves;
-    GPtrArray *tails; /* struct tail*, with `upto` in step */
-    GArray *upto;     /* uint64_t */
-};
-
-static void batch_clear(struct batch *b)
-{
-    g_clear_pointer(&b->moves, g_array_unref);
-    g_clear_pointer(&b->tails, g_ptr_array_unref);
-    g_clear_pointer(&b->upto, g_array_unref);
-}
-
-static bool sync_packs(struct at_store *store, const struct batch *b, GError **error)
-{
-    bool fresh = false;
-    for (unsigned i = 0; i < b->tails->len; i++) {
-        struct tail *t = g_ptr_array_index(b->tails, i);
-        fresh = fresh || t->indexed == 0;
-        if (g_array_index(b->upto, uint64_t, i) == t->indexed)
-            continue;
-        int err = at_fault_errno("vault.pack.sync");
-        if (!err && at_retry(fdatasync(t->fd)) != 0)
-            err = errno;
-        if (err)
-            return at_error_errno(error, err, "sync pack %08x", t->id);
-    }
-    return !fresh || (at_fault_point("vault.packs.sync-dir", error) &&
-                      at_fsync_dir(at_packs_dir(store->packs), error));
-}
-
-static bool same_place(const struct at_place *a, const struct at_place *b)
-{
-    return a->pack == b->pack && a->offset == b->offset;
-}
-
-static int by_digest(gconstpointer a, gconstpointer b)
-{
-    return memcmp(*(struct row *const *)a, *(struct row *const *)b, AT_DIGEST_LEN);
-}
-
-/* Whether a record lies in what the batch has synced: no row may be committed otherwise. */
-static bool in_batch(const struct batch *b, const struct at_place *place)
-{
-    for (unsigned i = 0; i < b->tails->len; i++) {
-        const struct tail *t = g_ptr_array_index(b->tails, i);
-        if (t->id == place->pack)
-            return place->offset + at_record_size(place->stored) <=
-                   g_array_index(b->upto, uint64_t, i);
-    }
-    return false;
-}
-
-static bool index_batch(struct at_store *store, const struct batch *b, GError **error)
-{
-    struct at_index_txn *txn = at_index_begin(store->index, error);
-    if (!txn)
-        return false;
-    bool ok = true;
-    g_autofree struct row **rows = g_new(struct row *, g_hash_table_size(b->rows) + 1);
-    unsigned n = 0;
-    GHashTableIter it;
-    gpointer value;
-    g_hash_table_iter_init(&it, b->rows);
-    while (g_hash_table_iter_next(&it, NULL, &value))
-        rows[n++] = value;
-    qsort(rows, n, sizeof *rows, by_digest); /* neighbours share pages */
-    for (unsigned i = 0; ok && i < n; i++) {
-        g_assert(in_batch(b, &rows[i]->place));
-        ok = at_index_put(txn, &rows[i]->digest, &rows[i]->place, rows[i]->replace, NULL, error) &&
-             (!rows[i]->replace || at_index_quarantine(txn, &rows[i]->digest, false, error));
-    }
-    for (unsigned i = 0; ok && i < b->moves->len; i++) {
-        struct move *m = &g_array_index(b->moves, struct move, i);
-        struct at_place now;
-        bool found;
-        g_assert(in_batch(b, &m->place));
-        ok = at_index_get(txn, &m->digest, &now, &found, error) &&
-             (!found || !same_place(&now, &m->old) ||
-              at_index_put(txn, &m->digest, &m->place, true, NULL, error));
-    }
-    for (unsigned i = 0; ok && i < b->tails->len; i++) {
-        struct tail *t = g_ptr_array_index(b->tails, i);
-        struct at_pack_meta meta = {.id = t->id, .indexed = g_array_index(b->upto, uint64_t, i)};
-        memcpy(meta.uuid, t->uuid, sizeof meta.uuid);
-        ok = at_index_pack_put(txn, &meta, error);
-    }
-    if (!ok) {
-        at_index_abort(txn);
-        return false;
-    }
-    return at_index_commit(txn, error);
-}
-
-/* With the lock held: what there is to flush, after writing it out. */
-static bool take_batch(struct at_store *store, struct batch *b, GError **error)
-{
-    if (!write_out(store, error))
-        return false;
-    b->rows = store->committing = g_steal_pointer(&store->pending);
-    store->pending = new_rows();
-    b->moves = g_steal_pointer(&store->moves);
-    store->moves = g_array_new(FALSE, FALSE, sizeof(struct move));
-    store->pending_bytes = 0;
-    b->tails = g_ptr_array_new_with_free_func(tail_unref);
-    b->upto = g_array_new(FALSE, FALSE, sizeof(uint64_t));
-    for (unsigned i = 0; i < store->tails->len; i++) {
-        struct tail *t = g_ptr_array_index(store->tails, i);
-        g_atomic_int_inc(&t->refs);
-        g_ptr_array_add(b->tails, t);
-        g_array_append_val(b->upto, t->end);
-        t->taken = t->end;
-    }
-    return true;
-}
-
-static void finish_batch(struct at_store *store, struct batch *b, bool ok, bool cut,
-                         const GError *why)
-{
-    g_mutex_lock(&store->lock);
-    if (ok) {
-        for (unsigned i = 0; i < b->tails->len; i++) {
-            struct tail *t = g_ptr_array_index(b->tails, i);
-            t->indexed = g_array_index(b->upto, uint64_t, i);
-            /* One that was rolled while it was appended to still has bytes for the next flush. */
-            if (t != store->current && t->end == t->indexed)
-                g_ptr_array_remove(store->tails, t);
-        }
-        GHashTableIter it;
-        gpointer value;
-        g_hash_table_iter_init(&it, b->rows);
-        while (g_hash_table_iter_next(&it, NULL, &value)) {
-            if (((struct row *)value)->replace)
-                g_hash_table_remove(store->distrusted, value);
-        }
-    } else {
-        for (unsigned i = 0; i < b->tails->len; i++) {
-            struct tail *t = g_ptr_array_index(b->tails, i);
-            t->taken = t->indexed;
-        }
-        give_up(store, why, cut);
-    }
-    store->committing = NULL;
-    g_hash_table_unref(b->rows);
-    g_mutex_unlock(&store->lock);
-}
-
-static bool flush_locked(struct at_store *store, GError **error)
-{
-    struct batch b = {0};
-    g_mutex_lock(&store->lock);
-    if (g_hash_table_size(store->pending) == 0 && store->moves->len == 0) {
-        g_mutex_unlock(&store->lock);
-        return true;
-    }
-    bool ok = take_batch(store, &b, error);
-    g_mutex_unlock(&store->lock);
-    if (!ok)
-        return false;
-    g_autoptr(GError) local = NULL;
-    /* After a failed commit nobody can know whether the index has the rows: then their bytes stay,
-     * and recovery or gc decides. */
-    bool synced = sync_packs(store, &b, &local);
-    ok = synced && index_batch(store, &b, &local);
-    finish_batch(store, &b, ok, !synced, local);
-    batch_clear(&b);
-    if (!ok)
-        g_propagate_error(error, g_steal_pointer(&local));
-    return ok;
-}
-
-bool at_store_check(struct at_store *store, uint64_t failures, GError **error)
-{
-    g_mutex_lock(&store->lock);
-    bool ok = store->failures == failures;
-    if (!ok)
-        at_error(error, store->failure ? (enum at_error_code)store->failure->code : AT_ERROR_IO,
-                 "a write of this session was lost%s%s", store->failure ? ": " : "",
-                 store->failure ? store->failure->message : "");
-    g_mutex_unlock(&store->lock);
-    return ok;
-}
-
-bool at_store_flush(struct at_store *store, uint64_t failures, GError **error)
-{
-    g_mutex_lock(&store->commit_lock);
-    bool ok = flush_locked(store, error);
-    g_mutex_unlock(&store->commit_lock);
-    if (!ok)
-        return false;
-    return at_store_check(store, failures, error);
-}
-
-void at_store_hold(struct at_store *store)
-{
-    g_mutex_lock(&store->commit_lock);
-}
-
-void at_store_release(struct at_store *store)
-{
-    g_mutex_unlock(&store->commit_lock);
 }

@@ -11,7 +11,7 @@ struct at_tree *at_tree_open(struct at_vault *vault, const struct at_digest *roo
 void at_tree_close(struct at_tree *tree);
 uint64_t at_tree_size(const struct at_tree *tree); /* bytes */
 
-/* Reads [offset, offset+len) which must lie inside. Every chunk is hashed before its bytes are
+/* Reads [offset, offset+len) which must lie inside. Every byte is proved by hash before it is
  * handed out; on CORRUPT or IO @buf holds rubbish. */
 bool at_tree_read(struct at_tree *tree, void *buf, uint64_t offset, size_t len, GError **error);
 

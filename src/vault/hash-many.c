@@ -27,9 +27,12 @@ static void side_by_side_free(gpointer p)
 }
 static GPrivate key = G_PRIVATE_INIT(side_by_side_free);
 
-static void run_batch(struct side_by_side *s, const uint8_t *const *blocks, size_t n,
+/* False when it has not hashed all of them: then @ret_digests holds rubbish. */
+static bool run_batch(struct side_by_side *s, const uint8_t *const *blocks, size_t n,
                       struct at_digest *ret_digests)
 {
+    size_t completed = 0;
+    IMB_JOB *ended;
     for (size_t i = 0; i < n; i++) {
         s->messages[i][0] = 0;
         memcpy(s->messages[i] + 1, blocks[i], AT_BLOCK);
@@ -43,12 +46,12 @@ static void run_batch(struct side_by_side *s, const uint8_t *const *blocks, size
         job->msg_len_to_hash_in_bytes = 1 + AT_BLOCK;
         job->auth_tag_output = ret_digests[i].bytes;
         job->auth_tag_output_len_in_bytes = AT_DIGEST_LEN;
-        IMB_SUBMIT_JOB(s->mgr);
+        for (ended = IMB_SUBMIT_JOB(s->mgr); ended; ended = IMB_GET_COMPLETED_JOB(s->mgr))
+            completed += ended->status == IMB_STATUS_COMPLETED;
     }
-    while (IMB_FLUSH_JOB(s->mgr))
-        ;
-    while (IMB_GET_COMPLETED_JOB(s->mgr))
-        ;
+    while ((ended = IMB_FLUSH_JOB(s->mgr)))
+        completed += ended->status == IMB_STATUS_COMPLETED;
+    return completed == n;
 }
 
 /* The library is trusted with names only after it has given the right ones. */
@@ -64,7 +67,8 @@ static bool is_right(struct side_by_side *s)
     at_hash_block(ones, &one);
     for (unsigned i = 0; i < BATCH; i++)
         blocks[i] = i % 3 ? ones : zeros;
-    run_batch(s, blocks, BATCH, got);
+    if (!run_batch(s, blocks, BATCH, got))
+        return false;
     for (unsigned i = 0; i < BATCH; i++) {
         if (!at_digest_equal(&got[i], i % 3 ? &one : &zero))
             return false;
@@ -95,9 +99,10 @@ static struct side_by_side *peek(void)
 void at_hash_blocks(const uint8_t *const *blocks, size_t n, struct at_digest *ret_digests)
 {
     struct side_by_side *s = n >= WORTH ? peek() : NULL;
-    for (; s && n >= WORTH;) {
+    while (s && n >= WORTH) {
         size_t batch = MIN(n, BATCH);
-        run_batch(s, blocks, batch, ret_digests);
+        if (!run_batch(s, blocks, batch, ret_digests))
+            break;
         blocks += batch;
         ret_digests += batch;
         n -= batch;

@@ -61,17 +61,13 @@ static uint64_t bits_of(size_t skip, size_t len)
 
 static bool prove(struct at_buf *buf, const struct at_buf *blocks, uint64_t want)
 {
-    uint64_t proved = __atomic_load_n(&buf->proved, __ATOMIC_ACQUIRE), todo = want & ~proved;
-    for (unsigned i = 0; todo >> i; i++) {
+    uint64_t left = want & ~__atomic_load_n(&buf->proved, __ATOMIC_ACQUIRE);
+    for (; left; left &= left - 1) {
+        size_t i = (size_t)__builtin_ctzll(left);
         struct at_digest actual;
-        if (!(todo >> i & 1))
-            continue;
-        at_hash_block(buf->data + (size_t)i * AT_BLOCK, &actual);
+        at_hash_block(buf->data + i * AT_BLOCK, &actual);
         if (memcmp(&actual, blocks->data + i * sizeof actual, sizeof actual) != 0)
             return false;
-        todo &= ~(UINT64_C(1) << i);
-        if (todo == 0)
-            break;
     }
     __atomic_fetch_or(&buf->proved, want, __ATOMIC_RELEASE);
     return true;

@@ -9,14 +9,12 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "base/error.h"
 
-#define MAP_SIZE                                                                                   \
-    (UINT64_C(256) << 30)              /* address space only; the file is as large as its content  \
-                                        */
+/* Address space only: the file is as large as its content. */
+#define MAP_SIZE (UINT64_C(256) << 30)
 #define TRIM_FROM (UINT64_C(64) << 20) /* smaller files may stay resident */
 
 static const char *const table_names[AT_INDEX_TABLES] = {"object", "pack", "bad", "meta"};
@@ -128,10 +126,8 @@ static void find_map(struct at_index_env *env)
     g_auto(GStrv) lines = g_strsplit(maps, "\n", -1);
     for (char **line = lines; *line; line++) {
         unsigned long from, to, inode;
-        unsigned major, minor;
         unsigned long long offset;
-        if (sscanf(*line, "%lx-%lx %*s %llx %x:%x %lu", &from, &to, &offset, &major, &minor,
-                   &inode) == 6 &&
+        if (sscanf(*line, "%lx-%lx %*s %llx %*x:%*x %lu", &from, &to, &offset, &inode) == 4 &&
             inode == st.st_ino && offset == 0 && to - from == MAP_SIZE)
             env->map = (void *)from;
     }

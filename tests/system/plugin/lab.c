@@ -11,6 +11,7 @@
 #include "base/atomic-file.h"
 #include "base/cleanup.h"
 #include "lib/at-test.h"
+#include "vault/index-row.h"
 #include "vault/pack.h"
 
 enum { ISLANDS = 60, RANDOM = 40, TEXT = 40, BLOCKS = 2 * ISLANDS + RANDOM + TEXT };
@@ -166,13 +167,8 @@ void lab_row(struct lab *lab, const char *table, const void *key, size_t key_len
 
 void lab_place(struct lab *lab, const struct at_digest *digest, const struct at_place *place)
 {
-    uint8_t row[24] = {0};
-    at_put_le32(row, place->pack);
-    at_put_le32(row + 4, place->stored);
-    at_put_le32(row + 8, place->plain);
-    row[12] = place->kind;
-    row[13] = place->codec;
-    at_put_le64(row + 16, place->offset);
+    uint8_t row[AT_PLACE_LEN];
+    at_place_encode(place, row);
     lab_row(lab, "object", digest, AT_DIGEST_LEN, row, sizeof row);
 }
 

@@ -2,8 +2,10 @@
 /* What vault tests share: a vault in a temporary directory, and seeded random disks. */
 #include "disk.h"
 
+#include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/atomic-file.h"
@@ -105,4 +107,41 @@ void check_disk(struct at_vault *vault, const struct at_digest *root, const uint
     g_assert_no_error(error);
     g_assert_true(memcmp(back, disk, size) == 0);
     at_tree_close(tree);
+}
+
+void set_tree_root(struct fixture *f, const char *name, const struct at_digest *digest)
+{
+    g_autoptr(GError) error = NULL;
+    at_vault_root_set(f->vault, name, AT_ROOT_TREE, digest, &error);
+    g_assert_no_error(error);
+}
+
+struct at_verify_report *verify_vault(struct fixture *f)
+{
+    g_autoptr(GError) error = NULL;
+    struct at_verify_report *report;
+    at_vault_verify(f->vault, 100, NULL, NULL, NULL, &report, &error);
+    g_assert_no_error(error);
+    return report;
+}
+
+char *pack_path(struct fixture *f, unsigned id)
+{
+    return g_strdup_printf("%s/packs/%08x.pack", f->vault_dir, id);
+}
+
+void flip_bit(const char *path, uint64_t at)
+{
+    at_autofd fd = open(path, O_RDWR);
+    uint8_t byte;
+    g_assert_cmpint(pread(fd, &byte, 1, (off_t)at), ==, 1);
+    byte ^= 0x40;
+    g_assert_cmpint(pwrite(fd, &byte, 1, (off_t)at), ==, 1);
+}
+
+uint64_t size_of_file(const char *path)
+{
+    struct stat st;
+    g_assert_cmpint(stat(path, &st), ==, 0);
+    return (uint64_t)st.st_size;
 }

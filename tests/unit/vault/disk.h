@@ -21,3 +21,13 @@ void ingest(struct fixture *f, const uint8_t *disk, size_t size, struct at_diges
 /* Reads the whole disk back and compares. */
 void check_disk(struct at_vault *vault, const struct at_digest *root, const uint8_t *disk,
                 size_t size);
+
+/* A root of the fixture's vault that names a disk. */
+void set_tree_root(struct fixture *f, const char *name, const struct at_digest *digest);
+/* A verification of everything; its report is the caller's. */
+struct at_verify_report *verify_vault(struct fixture *f);
+
+char *pack_path(struct fixture *f, unsigned id);
+/* Turns one bit of the byte at @at over; twice is as before. */
+void flip_bit(const char *path, uint64_t at);
+uint64_t size_of_file(const char *path);

@@ -15,43 +15,6 @@
 
 #define SIZE (3u << 20)
 
-static void set_root(struct fixture *f, const char *name, const struct at_digest *digest)
-{
-    g_autoptr(GError) error = NULL;
-    at_vault_root_set(f->vault, name, AT_ROOT_TREE, digest, &error);
-    g_assert_no_error(error);
-}
-
-static struct at_verify_report *verify(struct fixture *f)
-{
-    g_autoptr(GError) error = NULL;
-    struct at_verify_report *report;
-    at_vault_verify(f->vault, 100, NULL, NULL, NULL, &report, &error);
-    g_assert_no_error(error);
-    return report;
-}
-
-static char *pack_path(struct fixture *f, unsigned id)
-{
-    return g_strdup_printf("%s/packs/%08x.pack", f->vault_dir, id);
-}
-
-static void flip(const char *path, uint64_t at)
-{
-    at_autofd fd = open(path, O_RDWR);
-    uint8_t byte;
-    g_assert_cmpint(pread(fd, &byte, 1, (off_t)at), ==, 1);
-    byte ^= 0x40;
-    g_assert_cmpint(pwrite(fd, &byte, 1, (off_t)at), ==, 1);
-}
-
-static uint64_t size_of(const char *path)
-{
-    struct stat st;
-    g_assert_cmpint(stat(path, &st), ==, 0);
-    return (uint64_t)st.st_size;
-}
-
 /* Every block is right or refused; returns how many were refused. */
 static unsigned read_blocks(struct at_vault *vault, const struct at_digest *root,
                             const uint8_t *disk)
@@ -81,17 +44,17 @@ static void flipped(void)
     g_autofree uint8_t *disk = disk_random(r, SIZE);
     struct at_digest root, again;
     ingest(&f, disk, SIZE, &root, NULL);
-    set_root(&f, "image/hit", &root);
+    set_tree_root(&f, "image/hit", &root);
     unsigned harmful = 0;
     g_autofree char *path = pack_path(&f, 1);
     for (int i = 0; i < 60; i++) {
         fixture_reopen(&f);
-        uint64_t at = AT_PACK_HEADER +
-                      (uint64_t)g_rand_double_range(r, 0, (double)(size_of(path) - AT_PACK_HEADER));
-        flip(path, at);
+        uint64_t at = AT_PACK_HEADER + (uint64_t)g_rand_double_range(
+                                           r, 0, (double)(size_of_file(path) - AT_PACK_HEADER));
+        flip_bit(path, at);
         at_vault_set_cache(f.vault, 0);
         unsigned refused = read_blocks(f.vault, &root, disk);
-        struct at_verify_report *report = verify(&f);
+        struct at_verify_report *report = verify_vault(&f);
         if (refused) {
             harmful++;
             g_assert_cmpuint(report->problems->len, ==, 1);
@@ -109,7 +72,7 @@ static void flipped(void)
             g_assert_cmpuint(stats.quarantined, ==, 0);
         }
         at_verify_report_free(report);
-        flip(path, at);
+        flip_bit(path, at);
     }
     g_assert_cmpuint(harmful, >, 20);
     g_rand_free(r);
@@ -130,7 +93,7 @@ static void read_heals(void)
         ingest(&f, disk, SIZE, &root, NULL);
         fixture_reopen(&f);
         g_autofree char *path = pack_path(&f, 1);
-        flip(path, AT_PACK_HEADER + AT_RECORD_HEADER + 100); /* in the first chunk */
+        flip_bit(path, AT_PACK_HEADER + AT_RECORD_HEADER + 100); /* in the first chunk */
         g_assert_cmpuint(read_blocks(f.vault, &root, disk), >, 0);
         at_vault_stats(f.vault, &vault, NULL);
         g_assert_cmpuint(vault.quarantined, ==, 1);
@@ -163,17 +126,17 @@ static void hostile_report(void)
     at_damage_report(path, &root); /* which is whole */
     at_damage_report(path, &none);
     at_damage_report(path, &none);
-    g_assert_cmpuint(size_of(path), ==, (uint64_t)2 * 65);
+    g_assert_cmpuint(size_of_file(path), ==, (uint64_t)2 * 65);
     at_autofd fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
     g_assert_cmpint(write(fd, "\n\0rubbish\xff", 10), ==, 10);
     g_assert_true(at_vault_take_damage(f.vault, path, &found, &error));
     g_assert_cmpuint(found, ==, 0);
-    g_assert_cmpuint(size_of(path), ==, 0);
+    g_assert_cmpuint(size_of_file(path), ==, 0);
     for (unsigned i = 0; i < 2000; i++) {
         memcpy(none.bytes, &i, sizeof i);
         at_damage_report(path, &none);
     }
-    g_assert_cmpuint(size_of(path), <=, 65536);
+    g_assert_cmpuint(size_of_file(path), <=, 65536);
 
     g_assert_cmpint(unlink(path), ==, 0);
     g_assert_cmpint(mkfifo(path, 0600), ==, 0);
@@ -206,7 +169,7 @@ static void lost_index(void)
     g_autofree char *index = g_build_filename(f.vault_dir, "index", NULL);
     g_autofree char *data = g_build_filename(index, "data.mdb", NULL);
     ingest(&f, a, SIZE, &ra, NULL);
-    set_root(&f, "image/a", &ra);
+    set_tree_root(&f, "image/a", &ra);
     at_vault_close(g_steal_pointer(&f.vault));
 
     /* An index from before b was put. */
@@ -215,7 +178,7 @@ static void lost_index(void)
     g_assert_true(g_file_get_contents(data, &old, &old_len, NULL));
     fixture_reopen(&f);
     ingest(&f, b, SIZE, &rb, NULL);
-    set_root(&f, "image/b", &rb);
+    set_tree_root(&f, "image/b", &rb);
     at_vault_close(g_steal_pointer(&f.vault));
     g_assert_true(g_file_set_contents(data, old, (gssize)old_len, NULL));
     fixture_reopen(&f);
@@ -262,7 +225,7 @@ static void torn_tail(void)
     struct at_digest root, again;
     ingest(&f, disk, SIZE, &root, NULL);
     g_autofree char *path = pack_path(&f, 1);
-    uint64_t whole = size_of(path);
+    uint64_t whole = size_of_file(path);
     g_autofree char *bytes = NULL;
     g_assert_true(g_file_get_contents(path, &bytes, NULL, NULL));
     static const unsigned torn[] = {1, 8, 63, 64, 65, 1000};
@@ -272,7 +235,7 @@ static void torn_tail(void)
         at_autofd fd = open(path, O_WRONLY);
         g_assert_cmpint(pwrite(fd, bytes + AT_PACK_HEADER, torn[i], (off_t)whole), ==, torn[i]);
         fixture_reopen(&f);
-        g_assert_cmpuint(size_of(path), ==, whole);
+        g_assert_cmpuint(size_of_file(path), ==, whole);
         check_disk(f.vault, &root, disk, SIZE);
     }
     /* The index is ahead of the pack: what is left is found, and the rest can be put again. */
@@ -398,7 +361,7 @@ static void reader_beside_gc(void)
     f.vault = at_vault_open(f.vault_dir, AT_VAULT_WRITE | AT_VAULT_CREATE, gid, &error);
     g_assert_no_error(error);
     ingest(&f, keep, SIZE, &root, NULL);
-    set_root(&f, "image/keep", &root);
+    set_tree_root(&f, "image/keep", &root);
     g_assert_cmpint(write(go[1], &root, sizeof root), ==, sizeof root);
     char c;
     g_assert_cmpint(read(ready[0], &c, 1), ==, 1); /* or the child has ended */
@@ -444,19 +407,19 @@ static void flipped_later(void)
     g_autofree uint8_t *disk = disk_random(r, SIZE);
     struct at_digest root;
     ingest(&f, disk, SIZE, &root, NULL);
-    set_root(&f, "image/hit", &root);
+    set_tree_root(&f, "image/hit", &root);
     g_autofree char *path = pack_path(&f, 1);
     at_vault_set_cache(f.vault, 0);
     unsigned refused = 0;
     for (int i = 0; i < 60; i++) {
         g_assert_cmpuint(read_blocks(f.vault, &root, disk), ==, 0);
-        uint64_t at = AT_PACK_HEADER +
-                      (uint64_t)g_rand_double_range(r, 0, (double)(size_of(path) - AT_PACK_HEADER));
-        flip(path, at);
+        uint64_t at = AT_PACK_HEADER + (uint64_t)g_rand_double_range(
+                                           r, 0, (double)(size_of_file(path) - AT_PACK_HEADER));
+        flip_bit(path, at);
         unsigned now = read_blocks(f.vault, &root, disk);
         g_assert_cmpuint(now, ==, read_blocks(f.vault, &root, disk));
         refused += now != 0;
-        flip(path, at);
+        flip_bit(path, at);
     }
     g_assert_cmpuint(refused, >, 30);
     g_rand_free(r);

@@ -12,43 +12,6 @@
 
 #define SIZE (3u << 20)
 
-static void set_root(struct fixture *f, const char *name, const struct at_digest *digest)
-{
-    g_autoptr(GError) error = NULL;
-    at_vault_root_set(f->vault, name, AT_ROOT_TREE, digest, &error);
-    g_assert_no_error(error);
-}
-
-static struct at_verify_report *verify(struct fixture *f)
-{
-    g_autoptr(GError) error = NULL;
-    struct at_verify_report *report;
-    at_vault_verify(f->vault, 100, NULL, NULL, NULL, &report, &error);
-    g_assert_no_error(error);
-    return report;
-}
-
-static char *pack_path(struct fixture *f, unsigned id)
-{
-    return g_strdup_printf("%s/packs/%08x.pack", f->vault_dir, id);
-}
-
-static void flip(const char *path, uint64_t at)
-{
-    at_autofd fd = open(path, O_RDWR);
-    uint8_t byte;
-    g_assert_cmpint(pread(fd, &byte, 1, (off_t)at), ==, 1);
-    byte ^= 0x40;
-    g_assert_cmpint(pwrite(fd, &byte, 1, (off_t)at), ==, 1);
-}
-
-static uint64_t size_of(const char *path)
-{
-    struct stat st;
-    g_assert_cmpint(stat(path, &st), ==, 0);
-    return (uint64_t)st.st_size;
-}
-
 static uint64_t quarantined(struct fixture *f)
 {
     struct at_vault_stats stats;
@@ -67,21 +30,21 @@ static void quarantine_ends(void)
     g_autofree uint8_t *disk = disk_random(r, SIZE);
     struct at_digest root;
     ingest(&f, disk, SIZE, &root, NULL);
-    set_root(&f, "image/hit", &root);
+    set_tree_root(&f, "image/hit", &root);
     fixture_reopen(&f);
     g_autofree char *path = pack_path(&f, 1);
     uint64_t at = AT_PACK_HEADER + AT_RECORD_HEADER + 100;
-    flip(path, at);
-    struct at_verify_report *report = verify(&f);
+    flip_bit(path, at);
+    struct at_verify_report *report = verify_vault(&f);
     g_assert_cmpuint(report->problems->len, ==, 1);
     at_verify_report_free(report);
     g_assert_cmpuint(quarantined(&f), ==, 1);
-    flip(path, at);
-    at_verify_report_free(verify(&f));
+    flip_bit(path, at);
+    at_verify_report_free(verify_vault(&f));
     g_assert_cmpuint(quarantined(&f), ==, 0);
 
-    flip(path, at);
-    at_verify_report_free(verify(&f));
+    flip_bit(path, at);
+    at_verify_report_free(verify_vault(&f));
     g_assert_cmpuint(quarantined(&f), ==, 1);
     g_assert_true(at_vault_root_remove(f.vault, "image/hit", &error));
     at_vault_gc(f.vault, NULL, NULL, NULL, NULL, &error);
@@ -108,7 +71,7 @@ static void put_back(void)
     g_autofree char *path = pack_path(&f, 1), *bytes = NULL;
     gsize len;
     g_assert_true(g_file_get_contents(path, &bytes, &len, NULL));
-    flip(path, AT_PACK_HEADER + AT_RECORD_HEADER + 100);
+    flip_bit(path, AT_PACK_HEADER + AT_RECORD_HEADER + 100);
     struct at_vault *reader = at_vault_open(f.vault_dir, AT_VAULT_READ, (gid_t)-1, &error);
     g_assert_no_error(error);
     struct at_tree *tree = at_tree_open(reader, &root, &error);
@@ -136,11 +99,11 @@ static void verify_by_pieces(void)
     g_autofree uint8_t *disk = disk_random(r, SIZE);
     struct at_digest root;
     ingest(&f, disk, SIZE, &root, NULL);
-    set_root(&f, "image/hit", &root);
+    set_tree_root(&f, "image/hit", &root);
     fixture_reopen(&f);
     g_autofree char *path = pack_path(&f, 1);
-    flip(path, AT_PACK_HEADER + AT_RECORD_HEADER + 100);
-    struct at_verify_report *whole = verify(&f), *report;
+    flip_bit(path, AT_PACK_HEADER + AT_RECORD_HEADER + 100);
+    struct at_verify_report *whole = verify_vault(&f), *report;
     struct at_verify_place place = {0};
     uint64_t objects = 0, bytes = 0;
     unsigned problems = 0, pieces = 0;
@@ -179,7 +142,7 @@ static void verify_by_pieces(void)
     g_assert_cmpuint(report->problems->len, ==, 0);
     at_verify_report_free(report);
     at_vault_close(g_steal_pointer(&f.vault));
-    g_assert_cmpint(truncate(path, (off_t)(size_of(path) / 2)), ==, 0);
+    g_assert_cmpint(truncate(path, (off_t)(size_of_file(path) / 2)), ==, 0);
     fixture_reopen(&f);
     at_vault_verify_references(f.vault, NULL, &report, &error);
     g_assert_no_error(error);

@@ -63,3 +63,15 @@ bool at_digest_is_zero(const struct at_digest *digest)
     static const struct at_digest zero;
     return at_digest_equal(digest, &zero);
 }
+
+guint at_digest_key_hash(gconstpointer key)
+{
+    guint hash;
+    memcpy(&hash, key, sizeof hash);
+    return hash;
+}
+
+gboolean at_digest_key_equal(gconstpointer a, gconstpointer b)
+{
+    return memcmp(a, b, AT_DIGEST_LEN) == 0;
+}

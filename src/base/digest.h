@@ -26,3 +26,7 @@ bool at_digest_from_hex(const char *hex, struct at_digest *ret_digest, GError **
 
 bool at_digest_equal(const struct at_digest *a, const struct at_digest *b);
 bool at_digest_is_zero(const struct at_digest *digest);
+
+/* Keys of a GHashTable that begin with a digest. */
+guint at_digest_key_hash(gconstpointer key);
+gboolean at_digest_key_equal(gconstpointer a, gconstpointer b);

@@ -2,8 +2,6 @@
 /* A bounded cache in shards, each with its own lock and its own least-recently-used list. */
 #include "vault/cache.h"
 
-#include <string.h>
-
 #define SHARDS 16
 
 struct item {
@@ -25,18 +23,6 @@ struct at_cache {
     struct shard shards[SHARDS];
 };
 
-static guint digest_hash(gconstpointer p)
-{
-    guint h;
-    memcpy(&h, p, sizeof h);
-    return h;
-}
-
-static gboolean digest_equal(gconstpointer a, gconstpointer b)
-{
-    return memcmp(a, b, AT_DIGEST_LEN) == 0;
-}
-
 static void item_free(gpointer p)
 {
     struct item *item = p;
@@ -52,7 +38,7 @@ struct at_cache *at_cache_new(size_t bytes)
         struct shard *s = &cache->shards[i];
         g_mutex_init(&s->lock);
         g_cond_init(&s->loaded);
-        s->items = g_hash_table_new_full(digest_hash, digest_equal, NULL, item_free);
+        s->items = g_hash_table_new_full(at_digest_key_hash, at_digest_key_equal, NULL, item_free);
     }
     return cache;
 }

@@ -35,12 +35,14 @@ static struct at_buf *read_whole(struct at_vault *vault, const struct at_digest 
     return buf;
 }
 
-static struct at_buf *load(struct at_vault *vault, const struct at_digest *digest, GError **error)
+/* *ret_blocks: the names of its blocks, when they had to be looked up; else untouched. */
+static struct at_buf *load(struct at_vault *vault, const struct at_digest *digest,
+                           struct at_buf **ret_blocks, GError **error)
 {
     struct at_buf *buf = at_cache_begin(vault->chunks, digest);
     if (buf)
         return buf;
-    g_autoptr(at_buf_auto) blocks = at_cache_peek(vault->blocks, digest);
+    struct at_buf *blocks = *ret_blocks = at_cache_peek(vault->blocks, digest);
     /* What is wrong with it, if anything, the whole way finds out. */
     if (blocks)
         buf = at_object_decode(vault, digest, AT_KIND_CHUNK);
@@ -76,7 +78,8 @@ static bool prove(struct at_buf *buf, const struct at_buf *blocks, uint64_t want
 bool at_chunk_read(struct at_vault *vault, const struct at_digest *digest, size_t chunk_len,
                    size_t skip, void *out, size_t len, GError **error)
 {
-    g_autoptr(at_buf_auto) buf = load(vault, digest, error);
+    g_autoptr(at_buf_auto) blocks = NULL;
+    g_autoptr(at_buf_auto) buf = load(vault, digest, &blocks, error);
     if (!buf)
         return false;
     if (buf->len != chunk_len) {
@@ -86,7 +89,8 @@ bool at_chunk_read(struct at_vault *vault, const struct at_digest *digest, size_
     }
     uint64_t want = bits_of(skip, len);
     if ((__atomic_load_n(&buf->proved, __ATOMIC_ACQUIRE) & want) != want) {
-        g_autoptr(at_buf_auto) blocks = at_cache_peek(vault->blocks, digest);
+        if (!blocks)
+            blocks = at_cache_peek(vault->blocks, digest);
         if (!blocks || !prove(buf, blocks, want)) {
             /* Either nobody knows the names any more or the bytes are not what they should be. */
             at_cache_drop(vault->chunks, digest, buf);

@@ -25,21 +25,9 @@
 #define BATCHES_MAX 4u
 #define KICK (UINT64_C(8) << 20) /* begin to write back so many bytes, so that syncs are short */
 
-static guint digest_hash(gconstpointer p)
-{
-    guint h;
-    memcpy(&h, p, sizeof h);
-    return h;
-}
-
-static gboolean digest_equal(gconstpointer a, gconstpointer b)
-{
-    return memcmp(a, b, AT_DIGEST_LEN) == 0;
-}
-
 GHashTable *at_rows_new(void)
 {
-    return g_hash_table_new_full(digest_hash, digest_equal, NULL, g_free);
+    return g_hash_table_new_full(at_digest_key_hash, at_digest_key_equal, NULL, g_free);
 }
 
 void at_tail_unref(void *p)

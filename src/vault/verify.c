@@ -43,18 +43,6 @@ void at_verify_report_free(struct at_verify_report *report)
     g_free(report);
 }
 
-static guint digest_hash(gconstpointer p)
-{
-    guint h;
-    memcpy(&h, p, sizeof h);
-    return h;
-}
-
-static gboolean digest_equal(gconstpointer a, gconstpointer b)
-{
-    return memcmp(a, b, AT_DIGEST_LEN) == 0;
-}
-
 /* With the lock held, or no part running. */
 static void add_problem(struct verify *v, const struct at_digest *digest, const char *reason)
 {
@@ -320,7 +308,7 @@ static void init(struct verify *v)
 {
     v->report = g_new0(struct at_verify_report, 1);
     v->report->problems = g_ptr_array_new_with_free_func(problem_free);
-    v->problems = g_hash_table_new(digest_hash, digest_equal);
+    v->problems = g_hash_table_new(at_digest_key_hash, at_digest_key_equal);
     v->batch = g_array_new(FALSE, FALSE, sizeof(struct at_index_row));
     v->queued = at_digest_set_new(16);
     g_mutex_init(&v->lock);

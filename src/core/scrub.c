@@ -19,9 +19,8 @@
 enum {
     PIECE = 64, /* objects; a restart reads those of one piece again */
     SAVE_MS = 30 * 1000,
-    LOOK_MS = 1000,      /* while it stands back, or waits for its time */
-    FIRST_PART = 30,     /* a new site is first verified after this part of a period */
-    EVENT_PROBLEMS = 20, /* named in an event */
+    LOOK_MS = 1000,  /* while it stands back, or waits for its time */
+    FIRST_PART = 30, /* a new site is first verified after this part of a period */
     NICE = 10,
     RETRY_MAX_MIN = 60,
 };
@@ -42,7 +41,7 @@ struct at_scrub {
     GCancellable *stop;
     int64_t free_us; /* monotonic: when the budget allows the next read; the thread's own */
     int64_t saved_us;
-    GHashTable *told; /* hex, of this pass; the thread's own */
+    GHashTable *told; /* struct at_digest, of this pass; the thread's own */
 
     GMutex lock; /* guards all below */
     GCond wake;  /* stopping was set */
@@ -192,24 +191,14 @@ static void paced(uint64_t bytes, void *user)
 /* Tells what has not been told in this pass; gives how much that is. */
 static unsigned tell(struct at_scrub *s, const struct at_verify_report *report)
 {
-    g_autoptr(JsonArray) all = at_verify_problems_json(s->core, report);
-    JsonArray *some = json_array_new();
-    unsigned fresh = 0;
-    for (unsigned i = 0; i < json_array_get_length(all); i++) {
-        JsonObject *p = json_array_get_object_element(all, i);
-        if (!g_hash_table_add(s->told, g_strdup(at_json_str(p, "chunk", ""))))
-            continue;
-        if (fresh++ < EVENT_PROBLEMS)
-            json_array_add_object_element(some, json_object_ref(p));
+    g_autoptr(GPtrArray) fresh = g_ptr_array_new();
+    for (unsigned i = 0; i < report->problems->len; i++) {
+        struct at_verify_problem *p = report->problems->pdata[i];
+        if (g_hash_table_add(s->told, g_memdup2(&p->chunk, sizeof p->chunk)))
+            g_ptr_array_add(fresh, p);
     }
-    JsonObject *data = json_object_new();
-    json_object_set_int_member(data, "damaged", fresh);
-    json_object_set_array_member(data, "problems", some);
-    if (fresh)
-        at_event_emit(s->core, "vault.damaged", "vault", at_actor_daemon.user, data);
-    else
-        json_object_unref(data);
-    return fresh;
+    at_verify_tell(s->core, fresh);
+    return fresh->len;
 }
 
 static void count(struct at_scrub *s, const struct at_verify_report *report)
@@ -364,7 +353,7 @@ void at_scrub_start(struct at_core *core, double days, uint64_t rate)
     s->days = days;
     s->rate = rate;
     s->stop = g_cancellable_new();
-    s->told = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    s->told = g_hash_table_new_full(at_digest_key_hash, at_digest_key_equal, g_free, NULL);
     s->saved_us = at_clock_us();
     s->state = "off";
     g_mutex_init(&s->lock);

@@ -18,7 +18,8 @@ at_snap *at_core_find_snapshot(struct at_core *core, const char *vdc_name, const
  * that people use (verify-report.c). Any thread. */
 struct at_verify_report;
 JsonNode *at_verify_report_json(struct at_core *core, const struct at_verify_report *report);
-JsonArray *at_verify_problems_json(struct at_core *core, const struct at_verify_report *report);
+/* The event vault.damaged, with the names that the first of @problems hit. */
+void at_verify_tell(struct at_core *core, const GPtrArray *problems);
 /* By the name of a workstation, borrowed from @machines; NULL when missing. */
 at_mach *at_machines_find(const GPtrArray *machines, const char *workstation);
 

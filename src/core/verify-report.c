@@ -7,7 +7,10 @@
 #include "core/vdc.h"
 #include "vault/maintenance.h"
 
-enum { PROBLEMS_MAX = 1000 }; /* in one record: a dead disk damages millions */
+enum {
+    PROBLEMS_MAX = 1000, /* in one record: a dead disk damages millions */
+    EVENT_PROBLEMS = 20, /* named in an event */
+};
 
 static JsonObject *hit_new(const char *kind, const char *name, const char *disk)
 {
@@ -81,12 +84,22 @@ static JsonObject *problem_json(struct at_core *core, const struct at_verify_pro
     return o;
 }
 
-JsonArray *at_verify_problems_json(struct at_core *core, const struct at_verify_report *report)
+static JsonArray *problems_json(struct at_core *core, const GPtrArray *problems, unsigned max)
 {
-    JsonArray *problems = json_array_new();
-    for (unsigned i = 0; i < MIN(report->problems->len, (unsigned)PROBLEMS_MAX); i++)
-        json_array_add_object_element(problems, problem_json(core, report->problems->pdata[i]));
-    return problems;
+    JsonArray *out = json_array_new();
+    for (unsigned i = 0; i < MIN(problems->len, max); i++)
+        json_array_add_object_element(out, problem_json(core, problems->pdata[i]));
+    return out;
+}
+
+void at_verify_tell(struct at_core *core, const GPtrArray *problems)
+{
+    if (problems->len == 0)
+        return;
+    JsonObject *data = json_object_new();
+    json_object_set_int_member(data, "damaged", problems->len);
+    json_object_set_array_member(data, "problems", problems_json(core, problems, EVENT_PROBLEMS));
+    at_event_emit(core, "vault.damaged", "vault", at_actor_daemon.user, data);
 }
 
 JsonNode *at_verify_report_json(struct at_core *core, const struct at_verify_report *report)
@@ -95,6 +108,7 @@ JsonNode *at_verify_report_json(struct at_core *core, const struct at_verify_rep
     json_object_set_int_member(o, "chunks", (int64_t)report->chunks);
     json_object_set_int_member(o, "bytes", (int64_t)report->bytes);
     json_object_set_int_member(o, "damaged", report->problems->len);
-    json_object_set_array_member(o, "problems", at_verify_problems_json(core, report));
+    json_object_set_array_member(o, "problems",
+                                 problems_json(core, report->problems, PROBLEMS_MAX));
     return at_json_take_obj(o);
 }

@@ -122,13 +122,12 @@ static void take_damage(struct at_core *core)
 {
     g_autoptr(GError) error = NULL;
     g_autofree char *path = g_build_filename(core->state_dir, "nbd", "damage", NULL);
-    unsigned found = 0;
-    if (!at_vault_take_damage(core->vault, path, &found, &error))
+    struct at_verify_report *report = NULL;
+    if (!at_vault_take_damage(core->vault, path, &report, &error))
         at_core_log("damage found by the image server: %s", error->message);
-    else if (found)
-        at_core_log("%u objects that machines have read are damaged; `atoll vault verify` names "
-                    "the disks and snapshots they hit",
-                    found);
+    else if (report)
+        at_verify_tell(core, report->problems);
+    at_verify_report_free(report);
 }
 
 static void *walk(void *user)

@@ -122,25 +122,26 @@ static bool take_report(const char *path, char **ret_text, GError **error)
     return true;
 }
 
-bool at_vault_take_damage(struct at_vault *vault, const char *path, unsigned *ret_found,
-                          GError **error)
+bool at_vault_take_damage(struct at_vault *vault, const char *path,
+                          struct at_verify_report **ret_report, GError **error)
 {
     g_autofree char *text = NULL;
-    unsigned n = 0;
+    struct at_verify_report *report = NULL;
     if (!take_report(path, &text, error))
         return false;
     g_auto(GStrv) lines = g_strsplit(text ? text : "", "\n", -1);
+    g_autoptr(GArray) fresh = g_array_new(FALSE, FALSE, sizeof(struct at_digest));
     for (char **line = lines; *line; line++) {
         struct at_digest digest;
-        struct at_place place;
-        bool found;
-        if (!at_digest_from_hex(*line, &digest, NULL) ||
-            at_store_distrusts(vault->store, &digest) ||
-            !at_object_place(vault, &digest, &place, &found, NULL) || !found)
-            continue;
-        at_buf_unref(at_object_read(vault, &digest, place.kind, NULL));
-        n += at_store_distrusts(vault->store, &digest);
+        if (at_digest_from_hex(*line, &digest, NULL) &&
+            !at_store_distrusts(vault->store, &digest))
+            g_array_append_val(fresh, digest);
     }
-    *ret_found = n;
+    if (fresh->len && !at_vault_verify_objects(vault, (struct at_digest *)(void *)fresh->data,
+                                               fresh->len, &report, error))
+        return false;
+    if (report && !report->problems->len)
+        g_clear_pointer(&report, at_verify_report_free);
+    *ret_report = report;
     return true;
 }

@@ -20,6 +20,10 @@ bool at_vault_verify(struct at_vault *vault, double percent, at_progress_func pr
                      GCancellable *cancellable, struct at_verify_report **ret_report,
                      GError **error);
 
+/* Reads and proves the @n objects named; what is not stored is passed over. */
+bool at_vault_verify_objects(struct at_vault *vault, const struct at_digest *digests, unsigned n,
+                             struct at_verify_report **ret_report, GError **error);
+
 /* Verifies everything one tree or manifest reaches. */
 bool at_vault_verify_root(struct at_vault *vault, enum at_root_kind kind,
                           const struct at_digest *digest, at_progress_func progress, void *user,
@@ -49,9 +53,10 @@ bool at_vault_verify_references(struct at_vault *vault, GCancellable *cancellabl
 void at_damage_report(const char *path, const struct at_digest *digest);
 /* Writer: empties the file, reads each object that it names, and notes those that are damaged, so
  * that the next put of the same content stores it anew. Whoever writes the file is not trusted.
- * *ret_found: objects that were not known to be damaged. A missing file is success. */
-bool at_vault_take_damage(struct at_vault *vault, const char *path, unsigned *ret_found,
-                          GError **error);
+ * *ret_report: objects that were not known to be damaged, with the roots that need them; free with
+ * at_verify_report_free(). NULL when there are none. A missing file is success. */
+bool at_vault_take_damage(struct at_vault *vault, const char *path,
+                          struct at_verify_report **ret_report, GError **error);
 
 struct at_gc_report {
     uint64_t chunks_freed, bytes_freed; /* bytes of pack files given back */

@@ -158,24 +158,31 @@ static bool read_index(struct verify *v, double percent, GError **error)
 
 /* ---- References ---- */
 
-/* Where the index says that it is; what is not there, or has a row that means nothing, is told and
- * not found. */
-static bool place_of(struct verify *v, const struct at_digest *digest, struct at_place *ret_place,
-                     bool *ret_found, GError **error)
+/* Where the index says that it is; a row that means nothing is told and not found. */
+static bool row_of(struct verify *v, const struct at_digest *digest, struct at_place *ret_place,
+                   bool *ret_found, GError **error)
 {
     g_autoptr(GError) local = NULL;
     *ret_found = false;
-    if (at_object_place(v->vault, digest, ret_place, ret_found, &local)) {
-        if (!*ret_found)
-            add_problem(v, digest, MISSING);
+    if (at_object_place(v->vault, digest, ret_place, ret_found, &local))
         return true;
-    }
     if (local->code == AT_ERROR_CORRUPT) {
         add_problem(v, digest, local->message);
         return true;
     }
     g_propagate_error(error, g_steal_pointer(&local));
     return false;
+}
+
+/* As row_of(); what is not there is told, too. */
+static bool place_of(struct verify *v, const struct at_digest *digest, struct at_place *ret_place,
+                     bool *ret_found, GError **error)
+{
+    if (!row_of(v, digest, ret_place, ret_found, error))
+        return false;
+    if (!*ret_found)
+        add_problem(v, digest, MISSING);
+    return true;
 }
 
 static bool check_there(const struct at_digest *digest, uint8_t kind, void *user, GError **error)
@@ -395,6 +402,22 @@ bool at_vault_verify_root(struct at_vault *vault, enum at_root_kind kind,
     walk.nodes = at_digest_set_new(16);
     ok = ok && walk_one(&v, &walk, kind, digest, error) && read_batch(&v, error);
     at_digest_set_free(walk.nodes);
+    return done(&v, ok, ret_report, error);
+}
+
+bool at_vault_verify_objects(struct at_vault *vault, const struct at_digest *digests, unsigned n,
+                             struct at_verify_report **ret_report, GError **error)
+{
+    struct verify v = {.vault = vault};
+    bool ok = true;
+    init(&v);
+    for (unsigned i = 0; ok && i < n; i++) {
+        struct at_index_row row = {.digest = digests[i]};
+        bool found;
+        ok = row_of(&v, &row.digest, &row.place, &found, error);
+        if (ok && found)
+            read_row(&v, &row);
+    }
     return done(&v, ok, ret_report, error);
 }
 

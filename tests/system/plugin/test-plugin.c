@@ -256,7 +256,7 @@ static void reports(void)
         return;
     g_autoptr(GError) error = NULL;
     struct rig rig;
-    unsigned found = 0;
+    struct at_verify_report *report = NULL;
     struct at_vault_stats stats;
     rig_start(&rig);
     damage_chunk(&rig);
@@ -265,8 +265,12 @@ static void reports(void)
     struct stat st;
     g_assert_cmpint(stat(rig.server.damage, &st), ==, 0);
     g_assert_cmpint(st.st_size, ==, AT_DIGEST_HEX + 1);
-    g_assert_true(at_vault_take_damage(rig.vault, rig.server.damage, &found, &error));
-    g_assert_cmpuint(found, ==, 1);
+    g_assert_true(at_vault_take_damage(rig.vault, rig.server.damage, &report, &error));
+    g_assert_nonnull(report);
+    g_assert_cmpuint(report->problems->len, ==, 1);
+    at_verify_report_free(report);
+    g_assert_true(at_vault_take_damage(rig.vault, rig.server.damage, &report, &error));
+    g_assert_null(report);
     g_assert_true(at_vault_stats(rig.vault, &stats, &error));
     g_assert_cmpuint(stats.quarantined, ==, 1);
     put(&rig, rig.disk, &rig.root);

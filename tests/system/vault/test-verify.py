@@ -136,14 +136,44 @@ def passes(site, damaged):
     return wait_until(f"a pass that finds {damaged}", ended, 60)
 
 
+def told(site):
+    """The lines of the log that tell of damage."""
+    with open(site.log, encoding="utf-8", errors="replace") as f:
+        return [line for line in f if "vault.damaged" in line]
+
+
+def read_through_nbdkit(site, name):
+    root = site.json("image", "show", name)["root"]
+    uri = f"nbd+unix:///{root}?socket={site.state}/nbd/nbd.sock"
+    return subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "raw", uri,
+                           os.path.join(site.root, "read.raw")], capture_output=True, text=True,
+                          timeout=120, check=False)
+
+
+def met(site):
+    """What a guest's read meets is told at once, with what it hits, and only once."""
+    snapshot(site)
+    damage(site)
+    for _ in range(2):
+        check(read_through_nbdkit(site, "base").returncode != 0, "damaged bytes were served")
+    lines = wait_until("damage to be told", lambda: told(site), 60)
+    for word in ("does not hash to its name", "base", "team@monday", "team/one"):
+        check(word in lines[0], f"the event does not say {word}: {lines[0]}")
+    check(status(site)["quarantined"] == 1, f"status: {status(site)}")
+    check(read_through_nbdkit(site, "base").returncode != 0, "damaged bytes were served")
+    import_image(site, "again", site.image)
+    done = read_through_nbdkit(site, "base")
+    check(done.returncode == 0, f"not healed: {done.stderr}")
+    check(len(told(site)) == 1, f"told more than once: {told(site)}")
+
+
 def background(site):
     """Damage is found without anybody asking, and told; what is healed is not found again."""
     passes(site, 0)
     damage(site)
     now = passes(site, 1)
     check(now["quarantined"] == 1, f"not in quarantine: {now}")
-    with open(site.log, encoding="utf-8", errors="replace") as f:
-        lines = [line for line in f if "vault.damaged" in line]
+    lines = told(site)
     check(lines and "image" in lines[0] and "base" in lines[0], f"the log says {lines}")
     import_image(site, "again", site.image)
     check(passes(site, 0)["quarantined"] == 0, "still in quarantine")
@@ -202,12 +232,13 @@ def wrong_options(site):
 if __name__ == "__main__":
     if os.geteuid() != 0:
         skip_all("needs root")
-    for program in ("nbdkit", "openssl", "ionice", "qemu-system-x86_64"):
+    for program in ("nbdkit", "openssl", "ionice", "qemu-img", "qemu-system-x86_64"):
         if not shutil.which(program):
             skip_all(f"{program} is not installed")
     sys.exit(run_tests([
         ("names-of-images-and-snapshots-can-be-computed-by-anybody", on_a_site(names, size=6 << 16)),
         ("verify-names-what-damage-hits-and-storing-it-again-heals", on_a_site(verify)),
+        ("damage-met-by-a-read-is-told-with-what-it-hits", on_a_site(met)),
         ("the-background-finds-damage-and-tells-it", on_a_site(background, args=SOON)),
         ("the-background-keeps-its-budget-stands-back-and-goes-on-after-a-restart",
          on_a_site(budget, size=16 << 20)),

@@ -9,13 +9,16 @@
 #include <unistd.h>
 
 #include "base/atomic-file.h"
+#include "base/cleanup.h"
 #include "base/error.h"
 #include "disk.h"
 #include "lib/at-test.h"
 #include "vault/format.h"
+#include "vault/pack.h"
 
 enum { ISLANDS = 110, RANDOM = 4, TEXT = 40, GROWN = 5 };
 #define SIZE_A ((2 * ISLANDS + RANDOM + TEXT) * AT_BLOCK + 1000)
+#define SIZE_WEIGHTS (64 * AT_BLOCK)
 #define SIZE_B (SIZE_A + GROWN * AT_BLOCK)
 
 /* No generator of a library: what it gives must be the same in ten years. */
@@ -54,6 +57,18 @@ static uint8_t *disk_a(void)
     for (unsigned i = 0; i < TEXT; i++, p += AT_BLOCK)
         fill_text(p, 1000 + i);
     memset(p, 'z', 1000);
+    return disk;
+}
+
+/* Weights, as formats from 2 on store in lanes: numbers whose exponents are nearly constant. */
+static uint8_t *disk_weights(void)
+{
+    uint8_t *disk = g_malloc(SIZE_WEIGHTS);
+    for (unsigned i = 0; i < SIZE_WEIGHTS / AT_BLOCK; i++) {
+        fill_random(disk + i * AT_BLOCK, 9000 + i);
+        for (size_t at = 1; at < AT_BLOCK; at += 2) /* bf16: sign, 0x3c to 0x3d, and a bit of it */
+            disk[i * AT_BLOCK + at] = (uint8_t)((disk[i * AT_BLOCK + at] & 0x81) | 0x3c);
+    }
     return disk;
 }
 
@@ -98,6 +113,11 @@ static void make(const char *dir)
     put_manifest(f.vault, text, &manifest);
     at_vault_root_set(f.vault, "image/a", AT_ROOT_TREE, &root_a, &error);
     g_assert_no_error(error);
+    g_autofree uint8_t *w = disk_weights();
+    struct at_digest root_w;
+    ingest(&f, w, SIZE_WEIGHTS, &root_w, NULL);
+    at_vault_root_set(f.vault, "image/weights", AT_ROOT_TREE, &root_w, &error);
+    g_assert_no_error(error);
     at_vault_root_set(f.vault, "snapshot/0123abcd/monday", AT_ROOT_MANIFEST, &manifest, &error);
     g_assert_no_error(error);
     at_vault_close(f.vault);
@@ -108,6 +128,29 @@ static void make(const char *dir)
     }
 }
 
+static bool is_in_lanes(const struct at_record *record, uint64_t offset, const uint8_t *payload,
+                        void *user, GError **error)
+{
+    unsigned *lanes = user;
+    *lanes += record->codec == AT_CODEC_PLANES;
+    return true;
+}
+
+static unsigned records_in_lanes(const char *dir)
+{
+    g_autoptr(GError) error = NULL;
+    g_autofree char *path = g_build_filename(dir, "packs", "00000001.pack", NULL);
+    at_autofd fd = open(path, O_RDONLY | O_CLOEXEC);
+    unsigned lanes = 0;
+    uint64_t end, damaged;
+    g_assert_cmpint(fd, >=, 0);
+    g_assert_true(at_test_ok(at_pack_scan(fd, AT_PACK_HEADER, size_of_file(path), is_in_lanes,
+                                          &lanes, &end, &damaged, &error),
+                             &error));
+    g_assert_cmpuint(end, ==, size_of_file(path));
+    return lanes;
+}
+
 /* A copy that may be written to. */
 static const char *copy_fixture(const char *name)
 {
@@ -116,6 +159,23 @@ static const char *copy_fixture(const char *name)
     const char *argv[] = {"cp", "-r", from, to, NULL};
     g_assert_cmpint(at_test_run(argv, 20000, NULL), ==, 0);
     return to;
+}
+
+/* By its name, when @format has it. */
+static void check_weights(struct at_vault *vault, struct fixture *now)
+{
+    g_autoptr(GError) error = NULL;
+    struct at_root *weights = NULL;
+    if (!at_vault_root_get(vault, "image/weights", &weights, &error)) {
+        g_assert_error(error, AT_ERROR, AT_ERROR_NOT_FOUND); /* format 1 */
+        return;
+    }
+    g_autofree uint8_t *w = disk_weights();
+    struct at_digest root;
+    ingest(now, w, SIZE_WEIGHTS, &root, NULL);
+    g_assert_true(at_digest_equal(&weights->digest, &root));
+    check_disk(vault, &root, w, SIZE_WEIGHTS);
+    at_root_free(weights);
 }
 
 /* By their names: what they hold, and that names do not depend on the format. */
@@ -134,6 +194,7 @@ static void check_content(struct at_vault *vault)
     ingest(&now, b, SIZE_B, &root_b, NULL);
     g_autofree char *text = manifest_of(&root_a, &root_b);
     put_manifest(now.vault, text, &manifest);
+    check_weights(vault, &now);
     fixture_close(&now);
     g_assert_true(at_digest_equal(&image->digest, &root_a));
     g_assert_true(at_digest_equal(&snapshot->digest, &manifest));
@@ -209,6 +270,18 @@ static void recovers(const void *name)
     at_vault_close(f.vault);
 }
 
+static void lanes_fixture(void)
+{
+    g_autofree char *dir = g_build_filename(g_getenv("ATOLL_VAULT_FIXTURES"), "format-2", NULL);
+    g_assert_cmpuint(records_in_lanes(dir), >, 0);
+}
+
+static void add(const char *what, const char *format, GTestDataFunc func)
+{
+    g_autofree char *path = g_strdup_printf("/vault/versions/%s-%s", what, format);
+    g_test_add_data_func(path, format, func);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -216,10 +289,12 @@ int main(int argc, char **argv)
         make(g_getenv("ATOLL_MAKE_FIXTURE"));
         return 0;
     }
-    g_test_add_data_func("/vault/versions/a-reader-serves-a-vault-of-format-1", "format-1", reads);
-    g_test_add_data_func("/vault/versions/a-writer-goes-on-with-a-vault-of-format-1", "format-1",
-                         writes);
-    g_test_add_data_func("/vault/versions/the-packs-of-format-1-are-enough-to-index-it-again",
-                         "format-1", recovers);
+    static const char *const formats[] = {"format-1", "format-2"};
+    for (unsigned i = 0; i < G_N_ELEMENTS(formats); i++) {
+        add("a-reader-serves-a-vault-of", formats[i], reads);
+        add("a-writer-goes-on-with-a-vault-of", formats[i], writes);
+        add("the-packs-alone-are-enough-to-index", formats[i], recovers);
+    }
+    g_test_add_func("/vault/versions/the-fixture-of-format-2-has-weights-in-lanes", lanes_fixture);
     return g_test_run();
 }

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Carrying out a grant on this host, and taking it back: drivers bound, VFs and vGPUs made, MIG
+ * instances cut. Every function here is idempotent, may be run again after a crash, and reads back
+ * what it wrote. Writes that the kernel can hold up for ever (unbind, remove, sriov_numvfs) are
+ * made by a child process with a deadline: TIMEOUT says who holds the device. Worker threads;
+ * blocks. */
+#pragma once
+#include <gio/gio.h>
+
+#include "gpu/gpu.h"
+#include "gpu/nvml.h"
+
+struct at_gpu_host {
+    struct at_gpu_paths paths;
+    struct at_nvml *nvml;     /* or NULL */
+    const char *sriov_manage; /* NVIDIA's script; NULL: /usr/lib/nvidia/sriov-manage */
+    int write_timeout_ms;     /* of one write; 0: 10 s */
+};
+
+/* What is granted, and what became of it; the caller keeps it (as a record) from before the first
+ * step, so that a crash in between leaves a name for all that was made. */
+struct at_gpu_attachment {
+    const char *address; /* of the card */
+    const struct at_gpu_profile *profile;
+    unsigned start;   /* MIG-backed: memory slice */
+    const char *uuid; /* for an mdev; chosen by the caller before the first step */
+    /* Chosen by at_gpu_attach(), and given back to it and to at_gpu_detach() later. */
+    char *function;      /* the VF that is used, or NULL */
+    unsigned instance;   /* MIG GPU instance id + 1; 0: none */
+    char *former_driver; /* what to bind again at the end ("" for none); NULL: not bound yet */
+};
+
+/* For QEMU. */
+struct at_gpu_device {
+    GStrv hosts;     /* addresses of functions of one slot, in order: the first is the GPU */
+    char *sysfsdev;  /* instead of hosts, for an mdev */
+    GStrv nodes;     /* device nodes that QEMU must be able to open: "/dev/vfio/12" */
+    uint64_t window; /* bytes of 64-bit address space that its BARs need */
+    int numa_node;   /* -1: unknown */
+    char *cpulist;   /* CPUs beside it, or NULL */
+};
+void at_gpu_device_clear(struct at_gpu_device *device);
+
+/* Makes it so. @chosen is called (may be NULL) when @att->function, instance or former_driver were
+ * decided and before anything is changed by them: the caller makes them durable; false aborts.
+ * On failure what this call has changed is undone, as far as it can be.
+ * CONFLICT: in use, by whom; UNAVAILABLE: no IOMMU, no reset, a group that is not viable (and which
+ * function is in the way, with which driver); TIMEOUT; IO. */
+typedef bool (*at_gpu_chosen_func)(const struct at_gpu_attachment *att, void *user, GError **error);
+bool at_gpu_attach(const struct at_gpu_host *host, struct at_gpu_attachment *att,
+                   at_gpu_chosen_func chosen, void *chosen_user, GCancellable *cancellable,
+                   struct at_gpu_device *ret_device, GError **error);
+
+/* Takes it back: first it is made sure that nobody has the device open (CONFLICT with the process
+ * otherwise), then it is reset, and everything that attach made is removed. Nothing there to take
+ * back is success. The card goes back to @att->former_driver when it was passed through and
+ * @give_back. */
+bool at_gpu_detach(const struct at_gpu_host *host, struct at_gpu_attachment *att, bool give_back,
+                   GCancellable *cancellable, GError **error);
+
+/* Processes that have the VFIO group or device of @address (or of the mdev @uuid) open:
+ * "qemu-system-x86 (1234)", or NULL when there are none. */
+char *at_gpu_opened_by(const struct at_gpu_paths *paths, const char *address, const char *uuid);
+
+/* Resets a function (by its reset file) and reads its configuration space. UNAVAILABLE: no way to.
+ */
+bool at_gpu_reset(const struct at_gpu_host *host, const char *address, GError **error);

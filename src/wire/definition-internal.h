@@ -33,6 +33,15 @@ bool at_reader_workstation(struct at_reader *r, const struct at_place *at, JsonN
 bool at_reader_health(struct at_reader *r, struct at_def_workstation *ws, const struct at_place *at,
                       JsonObject *obj);
 
+/* Reads the requests for GPUs of one workstation, and the VDC's policy about them. */
+bool at_reader_gpu(struct at_reader *r, struct at_def_workstation *ws, const struct at_place *at,
+                   JsonNode *node);
+bool at_reader_gpu_policy(struct at_reader *r, const struct at_place *at, JsonNode *node);
+void at_def_gpu_free(void *gpu);
+/* As they are written in normalised JSON; NULL for a policy that limits nothing. */
+JsonObject *at_def_gpu_json(const void *gpu);
+JsonObject *at_def_gpu_policy_json(const struct at_def_gpu_policy *policy);
+
 /* The bounds of every disk and volume, in bytes. */
 #define AT_MIN_DISK (UINT64_C(1) << 20)
 #define AT_MAX_DISK (UINT64_C(64) << 40)

@@ -235,7 +235,7 @@ static bool read_all_health(struct at_reader *r, JsonObject *obj)
 
 static bool read_definition(struct at_reader *r, JsonNode *node)
 {
-    static const char *const keys[] = {"vdc",     "isolated",     "networks",
+    static const char *const keys[] = {"vdc",     "isolated",     "gpu_policy", "networks",
                                        "volumes", "workstations", NULL};
     JsonObject *obj;
     const char *vdc = NULL;
@@ -244,7 +244,9 @@ static bool read_definition(struct at_reader *r, JsonNode *node)
         !at_read_bool(&r->check, AT_ROOT, obj, "isolated", &r->def->isolated))
         return false;
     r->def->vdc = g_strdup(vdc);
-    return read_items(r, obj, "networks", AT_MAX_NETWORKS, read_network) &&
+    return at_reader_gpu_policy(r, AT_KEY(AT_ROOT, "gpu_policy"),
+                                json_object_get_member(obj, "gpu_policy")) &&
+           read_items(r, obj, "networks", AT_MAX_NETWORKS, read_network) &&
            read_items(r, obj, "volumes", MAX_VOLUMES, read_volume) &&
            read_items(r, obj, "workstations", MAX_WORKSTATIONS, at_reader_workstation) && fill(r) &&
            read_all_health(r, obj);

@@ -10,6 +10,7 @@ enum {
     MAX_DRIVES = 30, /* its slots for disks and volumes together */
     MAX_DISKS = 16,
     MAX_NICS = 8,
+    MAX_GPUS = 16,
     MAX_ATTACHED = 16,
     MAX_KEYS = 64,
     MAX_PORTS = 256,
@@ -277,9 +278,9 @@ static bool read_parts(struct at_reader *r, struct at_def_workstation *ws,
 
 bool at_reader_workstation(struct at_reader *r, const struct at_place *at, JsonNode *node)
 {
-    static const char *const keys[] = {"name",       "cpus",   "memory",  "accel",
-                                       "restart",    "disks",  "nics",    "volumes",
-                                       "cloud_init", "health", "publish", NULL};
+    static const char *const keys[] = {"name",   "cpus",    "memory", "accel",   "restart",
+                                       "disks",  "nics",    "gpus",   "volumes", "cloud_init",
+                                       "health", "publish", NULL};
     static const char *const accels[] = {"auto", "kvm", "tcg", NULL};
     static const char *const policies[] = {"always", "on-failure", "never", NULL};
     JsonObject *obj;
@@ -309,6 +310,7 @@ bool at_reader_workstation(struct at_reader *r, const struct at_place *at, JsonN
     ws->restart = g_strdup(restart);
     if (!read_parts(r, ws, at, obj, "disks", MAX_DISKS, read_disk) ||
         !read_parts(r, ws, at, obj, "nics", MAX_NICS, read_nic) ||
+        !read_parts(r, ws, at, obj, "gpus", MAX_GPUS, at_reader_gpu) ||
         !read_parts(r, ws, at, obj, "publish", MAX_PORTS, read_port))
         return false;
     if (ws->disks->len == 0)

@@ -61,6 +61,7 @@ static void workstation_free(void *data)
     g_free(ws->restart);
     g_ptr_array_unref(ws->disks);
     g_ptr_array_unref(ws->nics);
+    g_ptr_array_unref(ws->gpus);
     g_strfreev(ws->volumes);
     g_free(ws->hostname);
     g_free(ws->user_data);
@@ -84,6 +85,7 @@ struct at_def_workstation *at_def_workstation_new(void)
     struct at_def_workstation *ws = g_new0(struct at_def_workstation, 1);
     ws->disks = g_ptr_array_new_with_free_func(disk_free);
     ws->nics = g_ptr_array_new_with_free_func(nic_free);
+    ws->gpus = g_ptr_array_new_with_free_func(at_def_gpu_free);
     ws->health = g_ptr_array_new_with_free_func(health_free);
     ws->publish = g_ptr_array_new_with_free_func(port_free);
     ws->volumes = g_new0(char *, 1);
@@ -96,6 +98,8 @@ void at_definition_free(struct at_definition *def)
     if (!def)
         return;
     g_free(def->vdc);
+    g_free(def->gpu_policy.isolation);
+    g_free(def->gpu_policy.on_failure);
     g_ptr_array_unref(def->networks);
     g_ptr_array_unref(def->volumes);
     g_ptr_array_unref(def->workstations);
@@ -207,6 +211,8 @@ static JsonObject *workstation_json(const void *item)
     put_str(obj, "restart", ws->restart);
     put_list(obj, "disks", ws->disks, disk_json);
     put_list(obj, "nics", ws->nics, nic_json);
+    if (ws->gpus->len) /* left out where there are none: manifests of such VDCs stay as they were */
+        put_list(obj, "gpus", ws->gpus, at_def_gpu_json);
     put_strv(obj, "volumes", ws->volumes);
     JsonObject *init = json_object_new();
     put_str(init, "hostname", ws->hostname);
@@ -223,6 +229,9 @@ JsonNode *at_definition_to_json(const struct at_definition *def)
     JsonObject *obj = json_object_new();
     put_str(obj, "vdc", def->vdc);
     json_object_set_boolean_member(obj, "isolated", def->isolated);
+    JsonObject *policy = at_def_gpu_policy_json(&def->gpu_policy);
+    if (policy)
+        json_object_set_object_member(obj, "gpu_policy", policy);
     put_list(obj, "networks", def->networks, network_json);
     put_list(obj, "volumes", def->volumes, volume_json);
     put_list(obj, "workstations", def->workstations, workstation_json);

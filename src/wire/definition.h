@@ -34,6 +34,22 @@ struct at_def_health {
     char *target; /* "http://ADDRESS:PORT/PATH", or "ADDRESS:PORT", or NULL */
     unsigned every_s, timeout_s;
 };
+/* A request for (parts of) GPUs: by a profile's name, or by need; see docs/man/atoll-vdc.5. */
+struct at_def_gpu {
+    char *profile;   /* "passthrough", "H100-2-20C", ..., or NULL: any that meets the rest */
+    char *model;     /* glob on the card's name ("H100*"), or NULL */
+    uint64_t memory; /* bytes at least; 0: any */
+    char *isolation; /* any | shared | hardware | exclusive: at least; default any */
+    unsigned count;  /* 1..16, default 1 */
+    bool hold;       /* a stopped workstation keeps it */
+};
+/* What the VDC's workstations may have of GPUs together. */
+struct at_def_gpu_policy {
+    char *isolation;       /* the weakest that may be given; default any */
+    char *on_failure;      /* of a card: stop | move (the workstation starts on another one) */
+    unsigned gpus, slices; /* at most so many grants, MIG slices; 0: no limit */
+    uint64_t memory;       /* bytes of GPU memory at most; 0: no limit */
+};
 struct at_def_port {
     char *protocol; /* tcp | udp */
     uint16_t host, guest;
@@ -46,6 +62,7 @@ struct at_def_workstation {
     char *restart;    /* always | on-failure | never; default on-failure */
     GPtrArray *disks; /* struct at_def_disk* */
     GPtrArray *nics;  /* struct at_def_nic* */
+    GPtrArray *gpus;  /* struct at_def_gpu* */
     GStrv volumes;    /* names, in order */
     char *hostname;   /* cloud_init.hostname, default the name */
     char *user_data;  /* content, or NULL */
@@ -56,6 +73,7 @@ struct at_def_workstation {
 struct at_definition {
     char *vdc;
     bool isolated;
+    struct at_def_gpu_policy gpu_policy;
     GPtrArray *networks, *volumes, *workstations;
 };
 typedef struct at_definition at_definition;
@@ -73,6 +91,12 @@ struct at_definition *at_definition_parse(JsonNode *node, char **ret_pointer, GE
 /* Normalised JSON: every default written out, sizes in bytes, lists in the order of the file.
  * Parsing it again gives the same. */
 JsonNode *at_definition_to_json(const struct at_definition *def);
+
+/* What a workstation asks for, what a policy says, in a line: "2 x passthrough (H100*)"; "none";
+ * newly allocated. */
+char *at_gpu_request_text(const struct at_def_gpu *gpu);
+char *at_gpus_text(const struct at_def_workstation *ws);
+char *at_gpu_policy_text(const struct at_def_gpu_policy *policy);
 
 /* "20 GiB", "512MiB", "1 TiB", or plain bytes; binary units only (KiB MiB GiB TiB). */
 bool at_size_parse(const char *text, uint64_t *ret_bytes, GError **error);

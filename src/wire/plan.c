@@ -327,6 +327,22 @@ static bool same_health(const GPtrArray *a, const GPtrArray *b)
     return true;
 }
 
+static void plan_gpus(struct plan *p, const struct at_def_workstation *ws,
+                      const struct at_def_workstation *was)
+{
+    g_autofree char *from = at_gpus_text(was), *to = at_gpus_text(ws);
+    if (strcmp(from, to) != 0)
+        add(p, "change", "workstation", ws->name, "GPUs: %s -> %s", from, to)->needs_restart = true;
+}
+
+static void plan_gpu_policy(struct plan *p)
+{
+    g_autofree char *from = at_gpu_policy_text(&p->before->gpu_policy);
+    g_autofree char *to = at_gpu_policy_text(&p->after->gpu_policy);
+    if (strcmp(from, to) != 0)
+        add(p, "change", "VDC", p->after->vdc, "GPU policy: %s -> %s", from, to);
+}
+
 static bool plan_workstation(struct plan *p, unsigned index, const struct at_def_workstation *ws,
                              const struct at_def_workstation *was)
 {
@@ -346,6 +362,7 @@ static bool plan_workstation(struct plan *p, unsigned index, const struct at_def
     if (!plan_disks(p, index, ws, was))
         return false;
     plan_nics(p, ws, was);
+    plan_gpus(p, ws, was);
     plan_attached(p, ws, was);
     if (strcmp(ws->hostname, was->hostname) || g_strcmp0(ws->user_data, was->user_data) ||
         !g_strv_equal((const char *const *)ws->ssh_keys, (const char *const *)was->ssh_keys))
@@ -369,8 +386,10 @@ static void plan_new_workstation(struct plan *p, const struct at_def_workstation
                                disk->image ? disk->image : "", disk->image && *size ? " " : "",
                                size);
     }
-    add(p, "create", "workstation", ws->name, "%u cpu%s, %s, disks: %s", ws->cpus,
-        ws->cpus == 1 ? "" : "s", memory, disks->str);
+    g_autofree char *gpus = at_gpus_text(ws);
+    add(p, "create", "workstation", ws->name, "%u cpu%s, %s, disks: %s%s%s", ws->cpus,
+        ws->cpus == 1 ? "" : "s", memory, disks->str, ws->gpus->len ? ", GPUs: " : "",
+        ws->gpus->len ? gpus : "");
 }
 
 static bool plan_workstations(struct plan *p)
@@ -411,7 +430,8 @@ GPtrArray *at_plan_changes(const struct at_definition *before, const struct at_d
 {
     g_autoptr(GPtrArray) changes = g_ptr_array_new_with_free_func(change_free);
     g_autoptr(GPtrArray) none = g_ptr_array_new();
-    struct at_definition nothing = {NULL, after->isolated, none, none, none};
+    struct at_definition nothing = {
+        .isolated = after->isolated, .networks = none, .volumes = none, .workstations = none};
     struct plan p = {changes, before ? before : &nothing, after, ret_pointer, error};
     if (!before)
         add(&p, "create", "VDC", after->vdc, "%u workstation%s%s", after->workstations->len,
@@ -419,6 +439,8 @@ GPtrArray *at_plan_changes(const struct at_definition *before, const struct at_d
     else if (after->isolated != before->isolated)
         add(&p, "change", "VDC", after->vdc,
             after->isolated ? "isolated: its uplink is cut" : "no longer isolated");
+    if (before)
+        plan_gpu_policy(&p);
     plan_networks(&p);
     if (!plan_volumes(&p) || !plan_workstations(&p))
         return NULL;

@@ -134,6 +134,8 @@ static void child_main(const struct child_setup *c)
         if (setrlimit(RLIMIT_MEMLOCK, &lim) != 0)
             child_fail(c->status_fd, errno);
     }
+    if (s->cpus && sched_setaffinity(0, sizeof *s->cpus, s->cpus) != 0)
+        child_fail(c->status_fd, errno);
     umask(0077);
     if (s->uid != 0 &&
         (setgroups(s->n_groups, s->groups) != 0 || setresgid(s->gid, s->gid, s->gid) != 0 ||

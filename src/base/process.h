@@ -4,6 +4,7 @@
 #pragma once
 #include <gio/gio.h>
 #include <glib.h>
+#include <sched.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -38,9 +39,10 @@ struct at_spawn {
                            * join by writing cgroup.procs; NULL = none */
     const int *fds;       /* these stay open in the child at the same numbers */
     unsigned n_fds;
-    uint64_t memlock; /* RLIMIT_MEMLOCK in bytes, 0 = unchanged */
-    bool orphan;      /* not our child but init's: for programs that die with their parent unasked,
-                       * as nbdkit 1.32 does (it sets PR_SET_PDEATHSIG by itself) */
+    uint64_t memlock;      /* RLIMIT_MEMLOCK in bytes, 0 = unchanged */
+    const cpu_set_t *cpus; /* may run on these only; NULL = unchanged */
+    bool orphan; /* not our child but init's: for programs that die with their parent unasked,
+                  * as nbdkit 1.32 does (it sets PR_SET_PDEATHSIG by itself) */
 };
 
 /* Starts a process in a session of its own, with no_new_privs, an empty environment but PATH and

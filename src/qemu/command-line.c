@@ -2,8 +2,8 @@
 /* The command line of a workstation. The hardware is fixed here: the same definition gives the
  * same devices at the same addresses on every host, in every clone.
  *
- * PCI: network cards, disks and the seed sit on PCIe root ports, in this order; the rest is built
- * into the root bus. There are no I/O threads: with QEMU 7.2 every change of the block graph
+ * PCI: network cards, disks, the seed and GPUs sit on PCIe root ports, in this order; the rest is
+ * built into the root bus. There are no I/O threads: with QEMU 7.2 every change of the block graph
  * (overlays on top, bases swapped) would move nodes between event loops, and the main loop is
  * otherwise idle. */
 #include <errno.h>
@@ -33,7 +33,7 @@ enum {
 const char *const at_machine_socket_names[AT_MACHINE_N_SOCKETS] = {
     "qmp-a.sock", "qmp-b.sock", "qmp-c.sock", "serial.sock", "qga.sock"};
 
-static void G_GNUC_PRINTF(3, 4) add(GPtrArray *argv, const char *option, const char *fmt, ...)
+void at_machine_add_option(GPtrArray *argv, const char *option, const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);
@@ -41,6 +41,8 @@ static void G_GNUC_PRINTF(3, 4) add(GPtrArray *argv, const char *option, const c
     g_ptr_array_add(argv, g_strdup_vprintf(fmt, ap));
     va_end(ap);
 }
+
+#define add at_machine_add_option
 
 /* A value inside of an option list: commas are doubled. */
 static char *value(const char *text)
@@ -118,7 +120,7 @@ static bool check_config(const struct at_machine_config *c, GError **error)
                                 c->disks[i].index);
         }
     }
-    return true;
+    return at_machine_check_gpus(c, error);
 }
 
 static void add_board(GPtrArray *argv, const struct at_machine_config *c)
@@ -138,7 +140,11 @@ static void add_board(GPtrArray *argv, const struct at_machine_config *c)
     }
     add(argv, "-smp", "cpus=%u,sockets=1,cores=%u,threads=1", c->cpus, c->cpus);
     add(argv, "-m", "size=%" G_GUINT64_FORMAT "M", c->memory / MIB);
-    add(argv, "-object", "memory-backend-ram,id=ram0,size=%" G_GUINT64_FORMAT, c->memory);
+    g_autofree char *node = c->n_gpus > 0 && c->numa_node >= 0
+                                ? g_strdup_printf(",host-nodes=%d,policy=preferred", c->numa_node)
+                                : g_strdup("");
+    add(argv, "-object", "memory-backend-ram,id=ram0,size=%" G_GUINT64_FORMAT "%s", c->memory,
+        node);
     add(argv, "-uuid", "%s", c->uuid);
     add(argv, "-smbios", "type=1,manufacturer=Atoll,product=Workstation,uuid=%s", c->uuid);
     add(argv, "-rtc", "base=utc");
@@ -178,7 +184,8 @@ static void add_consoles(GPtrArray *argv, const struct at_machine_config *c, con
     add(argv, "-device", "pvpanic"); /* a kernel that panics ends QEMU: seen as a crash */
 }
 
-static void add_port(GPtrArray *argv, const char *id, unsigned slot, unsigned n, unsigned chassis)
+void at_machine_add_port(GPtrArray *argv, const char *id, unsigned slot, unsigned n,
+                         unsigned chassis)
 {
     add(argv, "-device", "pcie-root-port,id=%s,bus=pcie.0,addr=0x%x.0x%x,%schassis=%u,slot=%u", id,
         slot + n / PORTS_PER_SLOT, n % PORTS_PER_SLOT,
@@ -190,7 +197,7 @@ static void add_nics(GPtrArray *argv, const struct at_machine_config *c)
     for (unsigned i = 0; i < c->n_nics; i++) {
         const struct at_machine_nic *nic = &c->nics[i];
         g_autofree char *port = g_strdup_printf("pn%u", nic->index);
-        add_port(argv, port, NIC_SLOT, i, 1);
+        at_machine_add_port(argv, port, NIC_SLOT, i, 1);
         /* No vhost: the kernel would write into guest memory behind the back of the sandbox, and of
          * the write protection that a snapshot of RAM relies on. */
         add(argv, "-netdev", "tap,id=net%u,fd=%d,vhost=off", nic->index, nic->tap_fd);
@@ -233,7 +240,7 @@ static void add_disk(GPtrArray *argv, const struct at_machine_config *c, unsigne
                                : at_blockdev_base_node(disk->index, disk->base_root);
     g_autofree char *serial = serial_of(disk);
     g_autofree char *boot = position == 0 ? g_strdup(",bootindex=0") : g_strdup("");
-    add_port(argv, port, DISK_SLOT, position, DISK_CHASSIS);
+    at_machine_add_port(argv, port, DISK_SLOT, position, DISK_CHASSIS);
     add(argv, "-device",
         "virtio-blk-pci,id=disk%u,drive=%s,bus=%s,serial=%s,werror=stop,rerror=stop%s", disk->index,
         top, port, serial, boot);
@@ -257,7 +264,7 @@ static void add_seed(GPtrArray *argv, const struct at_machine_config *c)
     json_object_set_string_member(raw, "file", "seed-f");
     json_object_set_boolean_member(raw, "read-only", TRUE);
     add_blockdev(argv, raw_node);
-    add_port(argv, "pseed", DISK_SLOT, c->n_disks, DISK_CHASSIS);
+    at_machine_add_port(argv, "pseed", DISK_SLOT, c->n_disks, DISK_CHASSIS);
     add(argv, "-device", "virtio-blk-pci,id=seed0,drive=seed,bus=pseed,serial=seed");
 }
 
@@ -275,6 +282,7 @@ GStrv at_machine_build_argv(const struct at_machine_config *config, const char *
         add_disk(argv, config, i);
     if (config->seed_path)
         add_seed(argv, config);
+    at_machine_add_gpus(argv, config);
     if (config->paused)
         g_ptr_array_add(argv, g_strdup("-S"));
     g_ptr_array_add(argv, NULL);

@@ -21,6 +21,19 @@ extern const char *const at_machine_socket_names[AT_MACHINE_N_SOCKETS];
 GStrv at_machine_build_argv(const struct at_machine_config *config, const char *program,
                             const int sockets[AT_MACHINE_N_SOCKETS], GError **error);
 
+/* The GPUs of @config: root ports, devices, the address window (command-gpu.c). */
+enum { AT_MACHINE_MAX_GPUS = 16 };
+bool at_machine_check_gpus(const struct at_machine_config *config, GError **error);
+void at_machine_add_gpus(GPtrArray *argv, const struct at_machine_config *config);
+/* What QEMU must be allowed to lock: all of the guest's memory, and room for its own. 0: nothing.
+ */
+uint64_t at_machine_memlock(const struct at_machine_config *config);
+/* "-option" and its value. */
+void at_machine_add_option(GPtrArray *argv, const char *option, const char *fmt, ...)
+    G_GNUC_PRINTF(3, 4);
+void at_machine_add_port(GPtrArray *argv, const char *id, unsigned slot, unsigned n,
+                         unsigned chassis);
+
 /* Runs the probe guest now. NULL when it ran to its end, else the reason, newly allocated.
  * @ret_expired  it only took too long */
 char *at_machine_try_accel(enum at_accel accel, bool *ret_expired);

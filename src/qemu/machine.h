@@ -26,6 +26,14 @@ struct at_machine_nic {
     const char *mac;
     int tap_fd; /* stays the caller's, who closes it after the start */
 };
+/* A device of the host that the guest drives by itself (VFIO). All its memory stays pinned. */
+struct at_machine_gpu {
+    const char *const *hosts; /* PCI functions of one slot, in order; NULL-terminated */
+    const char *sysfsdev;     /* instead of hosts: a mediated device */
+    const char *const
+        *nodes;      /* device nodes that QEMU opens; they get its owner. NULL-terminated */
+    uint64_t window; /* bytes of 64-bit address space that its BARs take */
+};
 struct at_machine_config {
     const char *name;       /* for ps and logs: "vdc/workstation" */
     const char *uuid;       /* SMBIOS */
@@ -44,6 +52,10 @@ struct at_machine_config {
     unsigned n_disks;
     const struct at_machine_nic *nics;
     unsigned n_nics;
+    const struct at_machine_gpu *gpus;
+    unsigned n_gpus;
+    int numa_node;       /* with GPUs: the node that memory should come from; -1: any */
+    const char *cpulist; /* with GPUs: processors to run on, "0-31,64-95"; NULL: all */
 };
 
 /* The arguments as they will be executed, for tests and `ws show --command`; NULL-terminated. The

@@ -25,6 +25,7 @@
 
 #include "base/atomic-file.h"
 #include "base/cleanup.h"
+#include "base/cpulist.h"
 #include "base/error.h"
 #include "base/fault.h"
 #include "qemu/blockdev.h"
@@ -66,6 +67,18 @@ static bool own(const char *path, uid_t uid, gid_t gid, mode_t mode, GError **er
     return true;
 }
 
+/* By path: opening a VFIO group would take it. The nodes are in a directory of root's. */
+static bool own_nodes(const struct at_machine_config *c, GError **error)
+{
+    for (unsigned i = 0; i < c->n_gpus; i++) {
+        for (const char *const *node = c->gpus[i].nodes; node && *node; node++) {
+            if (lchown(*node, c->uid, c->gid) != 0 || chmod(*node, 0600) != 0)
+                return at_error_errno(error, errno, "give %s to user %u", *node, (unsigned)c->uid);
+        }
+    }
+    return true;
+}
+
 static bool prepare_dir(const struct at_machine_config *c, GError **error)
 {
     g_autofree char *user_dir = in_dir(c->dir, "u");
@@ -92,7 +105,7 @@ static bool prepare_dir(const struct at_machine_config *c, GError **error)
                 return false;
         }
     }
-    return !c->seed_path || own(c->seed_path, c->uid, c->gid, 0400, error);
+    return (!c->seed_path || own(c->seed_path, c->uid, c->gid, 0400, error)) && own_nodes(c, error);
 }
 
 /* Need not be durable: a crash of the host ends QEMU too. */
@@ -138,7 +151,14 @@ static bool spawn(const struct at_machine_config *c, const char *const *argv, co
                          .log_path = log,
                          .cgroup = c->cgroup,
                          .fds = fds,
-                         .n_fds = n};
+                         .n_fds = n,
+                         .memlock = at_machine_memlock(c)};
+    cpu_set_t cpus;
+    if (c->n_gpus > 0 && c->cpulist) {
+        if (!at_cpulist_parse(c->cpulist, &cpus, error))
+            return false;
+        s.cpus = &cpus;
+    }
     return at_spawn(&s, ret_process, error);
 }
 

@@ -435,9 +435,69 @@ static void test_crash(void)
     expect_nothing_left(dir);
 }
 
+/* Ports after those of the disks, whole slots together, memory near the card and no swapping. */
+static void test_gpus(void)
+{
+    static const char *const card[] = {"0000:41:00.0", "0000:41:00.1", NULL};
+    static const char *const vf[] = {"0000:3d:00.4", NULL};
+    const struct at_machine_disk disk = empty_disk(0);
+    struct at_machine_gpu gpus[] = {
+        {.hosts = card, .window = (UINT64_C(128) << 30) + (UINT64_C(32) << 20)},
+        {.hosts = vf},
+        {.sysfsdev = "/sys/bus/mdev/devices/0a7c1e52-3f44-4d1b-9b4f-27e8a1a3b1aa"}};
+    struct at_machine_config c = config_in("/s/m/a", &disk, 1);
+    c.gpus = gpus;
+    c.n_gpus = G_N_ELEMENTS(gpus);
+    c.numa_node = 1;
+    g_autoptr(GError) error = NULL;
+    g_auto(GStrv) argv = at_machine_argv(&c, &error);
+    g_assert_no_error(error);
+    g_assert_cmpstr(after(argv, "-device", "vfio-pci,id=gpu0,"), ==,
+                    "vfio-pci,id=gpu0,host=0000:41:00.0,bus=pg0,addr=0x0.0x0,multifunction=on");
+    g_assert_cmpstr(after(argv, "-device", "vfio-pci,id=gpu0-1,"), ==,
+                    "vfio-pci,id=gpu0-1,host=0000:41:00.1,bus=pg0,addr=0x0.0x1");
+    g_assert_cmpstr(after(argv, "-device", "vfio-pci,id=gpu1,"), ==,
+                    "vfio-pci,id=gpu1,host=0000:3d:00.4,bus=pg1,addr=0x0.0x0");
+    g_assert_nonnull(strstr(after(argv, "-device", "vfio-pci,id=gpu2,"), "sysfsdev=/sys/bus/mdev"));
+    g_assert_nonnull(after(argv, "-device", "pcie-root-port,id=pg2,bus=pcie.0,addr=0x8.0x2"));
+    g_assert_nonnull(after(argv, "-global", "q35-pcihost.pci-hole64-size=512G"));
+    g_assert_nonnull(after(argv, "-fw_cfg", "name=opt/ovmf/X-PciMmio64Mb,string=524288"));
+    g_assert_nonnull(strstr(after(argv, "-object", "memory-backend-ram,id=ram0"),
+                            "host-nodes=1,policy=preferred"));
+    c.numa_node = -1;
+    gpus[0].window = 16 << 20;
+    g_auto(GStrv) small = at_machine_argv(&c, &error);
+    g_assert_null(after(small, "-global", "q35-pcihost"));
+    g_assert_null(strstr(after(small, "-object", "memory-backend-ram,id=ram0"), "host-nodes"));
+}
+
+static void test_bad_gpus(void)
+{
+    static const char *const bad[] = {"41:00.0,x=y", NULL}, *const none[] = {NULL};
+    static const char *const good[] = {"0000:41:00.0", NULL};
+    const struct at_machine_gpu cases[] = {
+        {.hosts = bad},
+        {.hosts = none},
+        {.hosts = good, .sysfsdev = "/sys/x"},
+        {.sysfsdev = "/sys/x,host=1"},
+        {.hosts = good, .window = UINT64_MAX},
+    };
+    const struct at_machine_disk disk = empty_disk(0);
+    for (unsigned i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_autoptr(GError) error = NULL;
+        struct at_machine_config c = config_in("/s/m/a", &disk, 1);
+        c.gpus = &cases[i];
+        c.n_gpus = 1;
+        g_assert_null(at_machine_argv(&c, &error));
+        g_assert_error(error, AT_ERROR, AT_ERROR_INVALID);
+    }
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/qemu/machine/gpus-get-ports-a-window-and-memory-near-them", test_gpus);
+    g_test_add_func("/qemu/machine/refuses-gpus-that-mean-nothing", test_bad_gpus);
     g_test_add_func("/qemu/machine/command-line-names-every-part", test_argv);
     g_test_add_func("/qemu/machine/screen-answers-over-vnc", test_vnc);
     g_test_add_func("/qemu/machine/disk-with-a-long-name-has-a-serial-of-its-own", test_long_names);

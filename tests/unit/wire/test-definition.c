@@ -112,11 +112,12 @@ static void test_place(void)
         const char *text, *pointer, *message;
     } cases[] = {
         {"[]", "",
-         "found a list, allowed is a mapping with the keys vdc, isolated, networks, "
+         "found a list, allowed is a mapping with the keys vdc, isolated, gpu_policy, networks, "
          "volumes, workstations"},
         {"{}", "", "vdc is missing"},
         {"{\"vdc\":\"a\",\"netwroks\":[]}", "/netwroks#",
          "unknown key \"netwroks\", did you mean \"networks\"? Allowed are vdc, isolated, "
+         "gpu_policy, "
          "networks, volumes, workstations"},
         {"{\"vdc\":\"a\",\"workstations\":[{\"name\":\"b\",\"memory\":\"1 GB\"}]}",
          "/workstations/0/memory",

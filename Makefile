@@ -27,6 +27,11 @@ check-long: ## what takes hours rather than minutes: races, long fuzzing
 	@$(MAKE) --no-print-directory $(BUILD)/build.ninja
 	@scripts/check-long
 
+check-gpu: ## hold what is read of this host's NVIDIA GPUs against nvidia-smi (reads only)
+	@scripts/install-deps build
+	@$(MAKE) --no-print-directory all
+	@tests/gpu/check-nvml.py $(BUILD)/tests/gpu/show-nvml
+
 lint: ## every lint, with clang-tidy over all files
 	@scripts/install-deps build check
 	@$(MAKE) --no-print-directory $(BUILD)/build.ninja
@@ -48,6 +53,12 @@ bench-vault: ## the vault beside restic, borg, casync and qemu-img (root, a Debi
 	@$(MAKE) --no-print-directory all
 	@scripts/bench $(BUILD) vault
 
+bench-gpu: ## placement of GPUs: time of a plan, packing, fragmentation
+	@scripts/install-deps build
+	@$(MAKE) --no-print-directory $(BUILD)/build.ninja
+	@ninja -C $(BUILD) tests/bench/bench-gpu
+	@scripts/bench $(BUILD) gpu
+
 install: all ## install under PREFIX (DESTDIR is honoured)
 	@meson install -C $(BUILD) --no-rebuild
 
@@ -58,4 +69,4 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r t d; do \
 	    printf '  make %-12s %s\n' "$$t" "$$d"; done
 
-.PHONY: all deps check check-long lint demo bench bench-vault install clean help
+.PHONY: all deps check check-long check-gpu lint demo bench bench-vault bench-gpu install clean help

@@ -14,6 +14,7 @@ struct at_gpu_host {
     struct at_gpu_paths paths;
     struct at_nvml *nvml;     /* or NULL */
     const char *sriov_manage; /* NVIDIA's script; NULL: /usr/lib/nvidia/sriov-manage */
+    const char *modprobe;     /* NULL: "modprobe" */
     int write_timeout_ms;     /* of one write; 0: 10 s */
 };
 
@@ -24,11 +25,17 @@ struct at_gpu_attachment {
     const struct at_gpu_profile *profile;
     unsigned start;   /* MIG-backed: memory slice */
     const char *uuid; /* for an mdev; chosen by the caller before the first step */
+    /* Functions that the records of other attachments name: never chosen. NULL: none. */
+    const char *const *others;
+    bool mixed_sizes; /* time-sliced: other sizes shall be possible beside it; the card is switched
+                       * to that as long as it has no vGPU (needs NVML) */
     /* Chosen by at_gpu_attach(), and given back to it and to at_gpu_detach() later. */
     char *function;      /* the VF that is used, or NULL */
     unsigned instance;   /* MIG GPU instance id + 1; 0: none */
     char *former_driver; /* what to bind again at the end ("" for none); NULL: not bound yet */
 };
+/* Frees what was chosen, and forgets it. */
+void at_gpu_attachment_clear(struct at_gpu_attachment *att);
 
 /* For QEMU. */
 struct at_gpu_device {
@@ -43,7 +50,10 @@ void at_gpu_device_clear(struct at_gpu_device *device);
 
 /* Makes it so. @chosen is called (may be NULL) when @att->function, instance or former_driver were
  * decided and before anything is changed by them: the caller makes them durable; false aborts.
- * On failure what this call has changed is undone, as far as it can be.
+ * (The number of an instance is known only after it was made; until then its profile and start
+ * name it.) What is there already, as the record has it, is left alone, also while it is open.
+ * On failure what this call has changed is undone. When that worked, what was chosen is as before
+ * the call, and @chosen is told; else the message says what was left, and at_gpu_detach() finds it.
  * CONFLICT: in use, by whom; UNAVAILABLE: no IOMMU, no reset, a group that is not viable (and which
  * function is in the way, with which driver); TIMEOUT; IO. */
 typedef bool (*at_gpu_chosen_func)(const struct at_gpu_attachment *att, void *user, GError **error);
@@ -53,8 +63,10 @@ bool at_gpu_attach(const struct at_gpu_host *host, struct at_gpu_attachment *att
 
 /* Takes it back: first it is made sure that nobody has the device open (CONFLICT with the process
  * otherwise), then it is reset, and everything that attach made is removed. Nothing there to take
- * back is success. The card goes back to @att->former_driver when it was passed through and
- * @give_back. */
+ * back is success; a VF that has another vGPU type by now is somebody else's and is left alone.
+ * With @give_back the card goes back to @att->former_driver when it was passed through, and VFs are
+ * turned off when none of them is used any more. On success what was chosen is forgotten (without
+ * @give_back a card stays with vfio-pci, and its former driver in @att). */
 bool at_gpu_detach(const struct at_gpu_host *host, struct at_gpu_attachment *att, bool give_back,
                    GCancellable *cancellable, GError **error);
 

@@ -121,7 +121,7 @@ enum {
 struct at_gpu_health {
     unsigned known;
     int temperature_c;
-    unsigned power_mw, power_limit_mw;
+    unsigned power_mw, power_limit_mw;            /* limit 0: unknown */
     unsigned utilization_gpu, utilization_memory; /* percent */
     uint64_t memory_used;
     uint64_t ecc_corrected, ecc_uncorrected; /* aggregate */

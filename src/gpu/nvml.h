@@ -10,7 +10,16 @@ struct at_nvml;
  * UNAVAILABLE with the reason in words: not installed, no driver loaded, library and kernel driver
  * of different versions (and which), a function that is missing. */
 struct at_nvml *at_nvml_open(const char *library, GError **error);
-void at_nvml_close(struct at_nvml *nvml);
+void at_nvml_close(struct at_nvml *nvml); /* after its faults were freed */
+
+/* NVML holds the device files of all cards open as long as it runs, and the nvidia driver cannot be
+ * taken from a card that is open: unbinding would wait for this very process. Whoever changes a
+ * card's driver (or resets it) calls at_nvml_pause() first and at_nvml_resume() after. In between
+ * every other function here fails with UNAVAILABLE, and faults are not heard. Pauses nest; the
+ * library starts again with the next use. Waits for calls in progress; TIMEOUT after 15 s, then
+ * nothing is paused. Not from a fault func. */
+bool at_nvml_pause(struct at_nvml *nvml, GError **error);
+void at_nvml_resume(struct at_nvml *nvml);
 
 /* Borrowed: "580.65.06"; "13.0"; NULL when unknown. */
 const char *at_nvml_driver_version(const struct at_nvml *nvml);
@@ -19,7 +28,9 @@ const char *at_nvml_cuda_version(const struct at_nvml *nvml);
 /* Fills what NVML knows of the card at card->address: id, serial, name, memory, architecture, MIG
  * mode, grid and instances, vGPU profiles with their geometry (type, GI profile, placements),
  * processes, health. False with NOT_FOUND (the library does not see it, as when another driver has
- * it) or IO/UNAVAILABLE with NVML's word for it; the card is as it was. */
+ * it) or IO/UNAVAILABLE with NVML's word for it; the card is as it was. What NVML does not tell
+ * stays as it was, too. A card that NVML calls lost is no error: only card->health.lost is set.
+ * vGPU profiles (of the kinds VGPU and MIG_VGPU) are replaced, other profiles stay. */
 bool at_nvml_fill(struct at_nvml *nvml, struct at_gpu_card *card, GError **error);
 /* Only card->health and card->processes; cheap enough for every few seconds. */
 bool at_nvml_read_health(struct at_nvml *nvml, struct at_gpu_card *card, GError **error);

@@ -52,12 +52,19 @@ struct at_gpu_plan {
 };
 void at_gpu_plan_free(struct at_gpu_plan *plan);
 
-/* Places all requests or none.
+/* Places all requests or none. Of what suffices the least memory (in whole GiB), then the weakest
+ * isolation, then the fewest slices is chosen, and of the places for it the one that cuts up least.
+ * A memory that is up to 3 % less than was asked for suffices: drivers keep some for themselves.
+ * MIG instances that a card has but nobody holds keep their slices (a vGPU of their GI profile can
+ * go into them), so the cards should have been read after the last detach.
  * @home  node that the holders must be on (the index), or -1: any
  * NULL with CONFLICT when others hold what would be needed: the message names the holders that
  * stand in the way, and what would fit instead; NOT_FOUND when no card of the site could ever give
- * it (no such profile or model, or why each that could cannot: its obstacle); DENIED when a policy
- * forbids it; INVALID for a request that means nothing. */
+ * it (no such profile or model, or why each that could cannot: its obstacle), nor an empty site;
+ * DENIED when a policy forbids it; INVALID for a request that means nothing (no holder, no count,
+ * more than 64 parts for one holder). A message has at most 600 bytes. Takes some milliseconds on a
+ * site of thousands of cards; the search is bounded, and where the bound is met a refusal is no
+ * proof. */
 struct at_gpu_plan *at_gpu_place(const struct at_gpu_place_node *nodes, unsigned n_nodes,
                                  const struct at_gpu_request *requests, unsigned n_requests,
                                  const struct at_gpu_policy *policies, unsigned n_policies,
@@ -67,6 +74,10 @@ struct at_gpu_plan *at_gpu_place(const struct at_gpu_place_node *nodes, unsigned
  * with CONFLICT and what is wrong. Used by at_gpu_place() itself, and to check the catalog. */
 bool at_gpu_holds_check(const struct at_gpu_card *card, const struct at_gpu_hold *holds,
                         unsigned n_holds, GError **error);
+
+/* Lets cards with the same profiles have one array of them: a large site needs less memory, and
+ * at_gpu_place() sees at once that cards are alike. The arrays must not be changed afterwards. */
+void at_gpu_cards_share(struct at_gpu_card *const *cards, unsigned n_cards);
 
 /* How much of a card is left in the largest pieces: 1 - (largest part that can still be given) /
  * (all that is free), 0 (nothing is cut up) to 1; 0 when nothing is free. */

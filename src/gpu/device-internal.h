@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the parts of carrying out share: one run of attach or detach, its ladder of undoing, and
+ * the PCI functions of sysfs. */
+#pragma once
+#include "gpu/device.h"
+
+/* ---- one run (run.c) ---- */
+struct at_gpu_run;
+typedef bool (*at_gpu_undo_func)(struct at_gpu_run *run, const char *what, GError **error);
+struct at_gpu_run {
+    const struct at_gpu_host *host;
+    struct at_gpu_attachment *att;
+    at_gpu_chosen_func chosen;
+    void *chosen_user;
+    GCancellable *cancellable;
+    GPtrArray *undo; /* struct undo*, in the order of doing; NULL in detach */
+};
+int at_gpu_run_timeout(const struct at_gpu_run *run); /* of one write */
+
+/* What is changed from here on can be taken back, and: it shall stay. */
+void at_gpu_run_begin(struct at_gpu_run *run);
+void at_gpu_run_keep(struct at_gpu_run *run);
+/* A point between two steps: false when it was cancelled, or by fault injection. */
+bool at_gpu_run_step(struct at_gpu_run *run, const char *fault_point, GError **error);
+/* Before a change: how to take it back. Without effect in detach. */
+void at_gpu_run_on_failure(struct at_gpu_run *run, at_gpu_undo_func undo, const char *what);
+/* Takes back what the run has changed, last first, and adds to @error what could not be. */
+bool at_gpu_run_undo(struct at_gpu_run *run, GError **error);
+/* Lets the caller record what was chosen. */
+bool at_gpu_run_choose(struct at_gpu_run *run, GError **error);
+/* Writes @value into the file that the format names; TIMEOUT says who uses @about. */
+bool at_gpu_run_write(struct at_gpu_run *run, const char *about, const char *value, GError **error,
+                      const char *format, ...) G_GNUC_PRINTF(5, 6);
+/* Asks until it is so, every few milliseconds; false when it is not by the deadline, or the run
+ * was cancelled. */
+typedef bool (*at_gpu_ready_func)(const struct at_gpu_host *host, const char *what);
+bool at_gpu_run_wait(struct at_gpu_run *run, at_gpu_ready_func ready, const char *what,
+                     int timeout_ms);
+/* Adds to the end of a message; keeps the code. */
+void at_gpu_error_add(GError **error, const char *format, ...) G_GNUC_PRINTF(2, 3);
+
+/* ---- functions in sysfs (pci.c) ---- */
+bool at_gpu_address_valid(const char *address); /* "0000:41:00.0" */
+bool at_gpu_uuid_valid(const char *uuid);
+char *at_gpu_path(const struct at_gpu_host *host, const char *address, const char *file);
+bool at_gpu_exists(const struct at_gpu_host *host, const char *address, const char *file);
+char *at_gpu_text(const struct at_gpu_host *host, const char *address, const char *file);
+bool at_gpu_number(const struct at_gpu_host *host, const char *address, const char *file,
+                   uint64_t *ret);
+char *at_gpu_driver(const struct at_gpu_host *host, const char *address); /* NULL: none */
+bool at_gpu_has_driver(const struct at_gpu_host *host, const char *address, const char *driver);
+bool at_gpu_is_nvidia(const struct at_gpu_host *host, const char *address);
+/* Addresses of the VFs that are on, in the order of their numbers. */
+GPtrArray *at_gpu_vf_addresses(const struct at_gpu_host *host, const char *address);
+/* UUIDs of mdevs whose parent is @address. */
+GPtrArray *at_gpu_mdev_uuids(const struct at_gpu_host *host, const char *address);
+uint64_t at_gpu_bar_window(const struct at_gpu_host *host, const char *address);
+/* Names in a directory, sorted, at most 4096. Empty when there is no such directory. */
+GPtrArray *at_gpu_list(const char *path);
+
+/* ---- who uses it (holders.c) ---- */
+/* Processes that use the function by the host's own driver (/dev/nvidia0, /dev/dri/card1). */
+char *at_gpu_host_users(const struct at_gpu_paths *paths, const char *address);
+/* Both together; NULL when there are none. */
+char *at_gpu_users(const struct at_gpu_host *host, const char *about);
+
+/* ---- IOMMU groups (group.c) ---- */
+struct at_gpu_member {
+    char *address;
+    char *driver; /* NULL: none */
+    bool bridge;
+    bool same_card; /* another function of the same slot, or the function itself */
+};
+/* Members of the group of @address, itself first, then by address. UNAVAILABLE without IOMMU. */
+GPtrArray *at_gpu_group_members(const struct at_gpu_host *host, const char *address,
+                                GError **error);
+/* UNAVAILABLE when a function that does not go with the card is in the way; names it. With @alone
+ * nothing but bridges may be beside it. */
+bool at_gpu_group_viable(const GPtrArray *members, const char *address, bool alone, GError **error);
+
+/* ---- reset (reset.c) ---- */
+bool at_gpu_reset_possible(const struct at_gpu_host *host, const char *address, GError **error);
+bool at_gpu_config_alive(const struct at_gpu_host *host, const char *address, GError **error);
+bool at_gpu_run_reset(struct at_gpu_run *run, const char *address, GError **error);
+
+/* ---- the kinds of grants ---- */
+#define AT_GPU_VFIO "vfio-pci"
+bool at_gpu_vfio_load(struct at_gpu_run *run, GError **error);
+/* One function to vfio-pci, and back: to the driver that the kernel finds (@probe) or to none. */
+bool at_gpu_bind_function(struct at_gpu_run *run, const char *address, GError **error);
+bool at_gpu_unbind_function(struct at_gpu_run *run, const char *address, bool probe,
+                            GError **error);
+/* CONFLICT when the kernel says that the VFIO device is open; names who. */
+bool at_gpu_not_open(struct at_gpu_run *run, const char *address, const char *uuid, GError **error);
+bool at_gpu_card_bind(struct at_gpu_run *run, GError **error);
+bool at_gpu_card_release(struct at_gpu_run *run, bool give_back, GError **error);
+
+/* SR-IOV (sriov.c). What uses one of the VFs, in words, or NULL. */
+char *at_gpu_vfs_used(const struct at_gpu_host *host, const char *address);
+/* Turns NVIDIA's VFs on when they are off; refuses where that would wipe MIG instances. */
+bool at_gpu_vfs_enable(struct at_gpu_run *run, GError **error);
+/* Writes a number of VFs, when there are none. */
+bool at_gpu_vfs_raise(struct at_gpu_run *run, uint64_t count, GError **error);
+/* Whether the host's drivers take new VFs (not for NVIDIA's, whose own driver they need); on is how
+ * the kernel has it. */
+bool at_gpu_vfs_autoprobe(struct at_gpu_run *run, bool on, GError **error);
+/* Turns all VFs off, by the way they were turned on; the caller knows that none is used. */
+bool at_gpu_vfs_disable(struct at_gpu_run *run, GError **error);
+/* The same when none is used; else nothing. */
+bool at_gpu_vfs_disable_unused(struct at_gpu_run *run, GError **error);
+
+/* Whether a VF (or the card) can be chosen: not named by others, not open, alone in its group. */
+bool at_gpu_vf_free(struct at_gpu_run *run, const char *address);
+
+enum at_gpu_vgpu_interface at_gpu_vgpu_interface_of(const struct at_gpu_host *host,
+                                                    const char *address);
+bool at_gpu_vgpu_attach(struct at_gpu_run *run, GError **error);  /* vgpu.c: by either interface */
+bool at_gpu_vgpu_release(struct at_gpu_run *run, GError **error); /* the vGPU only */
+/* Turns the VFs off when neither a vGPU nor a MIG instance is left. */
+bool at_gpu_vgpu_give_back(struct at_gpu_run *run, GError **error);
+bool at_gpu_vendor_attach(struct at_gpu_run *run, GError **error);
+bool at_gpu_vendor_release(struct at_gpu_run *run, GError **error);
+unsigned at_gpu_vendor_type(const struct at_gpu_host *host, const char *vf); /* 0: none */
+bool at_gpu_mdev_exists(const struct at_gpu_host *host, const char *uuid);
+bool at_gpu_mdev_attach(struct at_gpu_run *run, GError **error);
+bool at_gpu_mdev_release(struct at_gpu_run *run, GError **error);
+bool at_gpu_mig_attach(struct at_gpu_run *run, GError **error);
+bool at_gpu_mig_release(struct at_gpu_run *run, GError **error);
+bool at_gpu_vf_attach(struct at_gpu_run *run, GError **error);
+bool at_gpu_vf_release(struct at_gpu_run *run, bool give_back, GError **error);

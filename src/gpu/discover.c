@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Finding the GPUs of this host. */
+#include "gpu/discover.h"
+
+#include <errno.h>
+
+#include "base/error.h"
+#include "gpu/attribute.h"
+#include "gpu/card-internal.h"
+#include "gpu/function.h"
+
+enum { COMM_MAX = 64 };
+
+static bool is_gpu(uint32_t class)
+{
+    static const uint32_t classes[] = {0x0300, 0x0302, 0x0380, 0x1200};
+    for (unsigned i = 0; i < G_N_ELEMENTS(classes); i++) {
+        if (class >> 8 == classes[i])
+            return true;
+    }
+    return false;
+}
+
+static int compare_addresses(const void *a, const void *b)
+{
+    return at_pci_address_compare(*(char *const *)a, *(char *const *)b);
+}
+
+/* A host without PCI has <sys>/bus all the same, and no cards. */
+static GPtrArray *list_functions(const struct at_gpu_paths *paths, GError **error)
+{
+    g_autofree char *dir = g_build_filename(paths->sys, "bus/pci/devices", NULL);
+    g_autofree char *pci = g_build_filename(paths->sys, "bus/pci", NULL);
+    GPtrArray *names = at_gpu_attr_list(dir, AT_GPU_FUNCTIONS_MAX, at_pci_address_valid);
+    int err = errno;
+    if (!names && err == ENOENT && !at_gpu_attr_exists(paths->sys, "bus/pci") &&
+        at_gpu_attr_exists(paths->sys, "bus"))
+        return g_ptr_array_new_with_free_func(g_free);
+    if (names)
+        g_ptr_array_sort(names, compare_addresses);
+    else
+        at_error(error, AT_ERROR_IO, "cannot look for GPUs in %s: %s", dir, g_strerror(err));
+    return names;
+}
+
+static GPtrArray *find_cards(const struct at_gpu_paths *paths, const GPtrArray *functions)
+{
+    GPtrArray *cards = g_ptr_array_new_with_free_func((GDestroyNotify)at_gpu_card_free);
+    g_autoptr(at_pci_names_auto) names = at_pci_names_open(NULL);
+    for (unsigned i = 0; i < functions->len; i++) {
+        const char *address = functions->pdata[i];
+        g_autofree char *dir = at_pci_function_dir(paths, address);
+        uint32_t class;
+        if (!at_pci_function_class(dir, &class) || !is_gpu(class) || at_pci_function_is_vf(dir))
+            continue;
+        struct at_gpu_card *card = at_gpu_card_new(address);
+        at_gpu_card_read_pci(card, paths, names);
+        g_ptr_array_add(cards, card);
+    }
+    return cards;
+}
+
+/* Two boards with one serial number (it happens) are told apart by where they are. */
+static void make_ids_differ(const GPtrArray *cards)
+{
+    g_autoptr(GHashTable) count = g_hash_table_new(g_str_hash, g_str_equal);
+    for (unsigned i = 0; i < cards->len; i++) {
+        const struct at_gpu_card *card = cards->pdata[i];
+        void *n = g_hash_table_lookup(count, card->id);
+        g_hash_table_insert(count, card->id, GUINT_TO_POINTER(GPOINTER_TO_UINT(n) + 1));
+    }
+    g_autoptr(GPtrArray) former = g_ptr_array_new_with_free_func(g_free); /* keys of @count */
+    for (unsigned i = 0; i < cards->len; i++) {
+        struct at_gpu_card *card = cards->pdata[i];
+        if (GPOINTER_TO_UINT(g_hash_table_lookup(count, card->id)) < 2)
+            continue;
+        g_ptr_array_add(former, card->id);
+        card->id = g_strdup_printf("PCI-%04x-%04x-%s", card->vendor, card->device, card->address);
+    }
+}
+
+/* Asks NVIDIA's library, or says why it was not asked or has not answered. */
+static void ask_library(struct at_gpu_card *card, struct at_nvml *nvml, const char *why)
+{
+    g_autoptr(GError) error = NULL;
+    if (card->vendor != AT_GPU_VENDOR_NVIDIA) {
+        card->unknown = g_strdup("no library is asked for this vendor");
+    } else if (card->health.lost) {
+        card->unknown = g_strdup("the card does not answer");
+    } else if (!card->driver) {
+        card->unknown = g_strdup("no driver is bound: NVIDIA's driver is not asked");
+    } else if (!g_str_equal(card->driver, "nvidia")) {
+        card->unknown = g_strdup_printf("bound to %s: NVIDIA's driver is not asked", card->driver);
+    } else if (!nvml) {
+        card->unknown = g_strdup(why ? why : "NVIDIA's library is not open");
+    } else if (!at_nvml_fill(nvml, card, &error)) {
+        card->unknown = g_strdup(error ? error->message : "NVIDIA's library gave no reason");
+    }
+}
+
+static void name_processes(struct at_gpu_card *card, const struct at_gpu_paths *paths)
+{
+    for (unsigned i = 0; i < card->processes->len; i++) {
+        struct at_gpu_process *process = card->processes->pdata[i];
+        if (process->name)
+            continue;
+        g_autofree char *file = g_strdup_printf("%u/comm", process->pid);
+        g_autofree char *name = at_gpu_attr_line(paths->proc, file);
+        if (name && *name)
+            process->name = g_strndup(name, COMM_MAX);
+    }
+}
+
+GPtrArray *at_gpu_discover(const struct at_gpu_paths *paths, struct at_nvml *nvml, const char *why,
+                           GError **error)
+{
+    g_autoptr(GPtrArray) functions = list_functions(paths, error);
+    if (!functions)
+        return NULL;
+    GPtrArray *cards = find_cards(paths, functions);
+    at_gpu_mdevs_read(paths, cards);
+    for (unsigned i = 0; i < cards->len; i++) {
+        struct at_gpu_card *card = cards->pdata[i];
+        ask_library(card, nvml, why);
+        name_processes(card, paths);
+        g_autofree char *left_out = at_gpu_card_read_vgpu(card, paths);
+        at_gpu_card_add_profiles(card);
+        at_gpu_card_judge(card, left_out);
+    }
+    make_ids_differ(cards);
+    return cards;
+}

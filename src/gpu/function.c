@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One function of a PCI device as sysfs shows it. */
+#include "gpu/function.h"
+
+#include <string.h>
+
+#include "gpu/attribute.h"
+
+enum {
+    CONFIG_SIZE = 4096, /* of a PCI Express function */
+    CONFIG_EXTENDED = 0x100,
+    CAPABILITY_SERIAL = 0x0003,
+    CAPABILITY_HEADER = 4,
+};
+
+/* Hexadecimal digits as sysfs writes them, up to @end. */
+static bool parse_hex(const char **text, unsigned min, unsigned max, char end, uint32_t *ret)
+{
+    uint32_t value = 0;
+    unsigned n = 0;
+    const char *p = *text;
+    for (; n < max && g_ascii_isxdigit(*p) && !g_ascii_isupper(*p); n++)
+        value = value << 4 | (uint32_t)g_ascii_xdigit_value(*p++);
+    if (n < min || *p != end)
+        return false;
+    *text = end ? p + 1 : p;
+    *ret = value;
+    return true;
+}
+
+bool at_pci_address_parse(const char *text, struct at_pci_address *ret)
+{
+    uint32_t domain, bus, slot, function;
+    if (!parse_hex(&text, 4, 8, ':', &domain) || !parse_hex(&text, 2, 2, ':', &bus) ||
+        !parse_hex(&text, 2, 2, '.', &slot) || !parse_hex(&text, 1, 1, '\0', &function) ||
+        slot > 0x1f || function > 7)
+        return false;
+    *ret = (struct at_pci_address){domain, (uint8_t)bus, (uint8_t)slot, (uint8_t)function};
+    return true;
+}
+
+bool at_pci_address_valid(const char *text)
+{
+    struct at_pci_address address;
+    return at_pci_address_parse(text, &address);
+}
+
+static uint64_t rank(const char *text)
+{
+    struct at_pci_address a = {0};
+    at_pci_address_parse(text, &a);
+    return (uint64_t)a.domain << 16 | (uint64_t)a.bus << 8 | (uint64_t)a.slot << 3 | a.function;
+}
+
+int at_pci_address_compare(const char *a, const char *b)
+{
+    uint64_t first = rank(a), second = rank(b);
+    return first < second ? -1 : first > second;
+}
+
+bool at_pci_address_same_slot(const char *a, const char *b)
+{
+    return rank(a) >> 3 == rank(b) >> 3;
+}
+
+char *at_pci_function_dir(const struct at_gpu_paths *paths, const char *address)
+{
+    return g_build_filename(paths->sys, "bus/pci/devices", address, NULL);
+}
+
+bool at_pci_function_class(const char *dir, uint32_t *ret)
+{
+    uint64_t value;
+    if (!at_gpu_attr_number(dir, "class", 16, 0xffffff, &value))
+        return false;
+    *ret = (uint32_t)value;
+    return true;
+}
+
+bool at_pci_function_is_vf(const char *dir)
+{
+    g_autofree char *physfn = at_gpu_attr_link(dir, "physfn");
+    return physfn != NULL;
+}
+
+char *at_pci_function_driver(const char *dir)
+{
+    return at_gpu_attr_link(dir, "driver");
+}
+
+int at_pci_function_iommu_group(const char *dir)
+{
+    g_autofree char *group = at_gpu_attr_link(dir, "iommu_group");
+    uint64_t value;
+    return group && at_gpu_number_parse(group, 10, G_MAXINT, &value) ? (int)value : -1;
+}
+
+uint16_t at_pci_function_id(const char *dir, const char *name)
+{
+    uint64_t value;
+    return at_gpu_attr_number(dir, name, 16, G_MAXUINT16, &value) ? (uint16_t)value : 0;
+}
+
+bool at_pci_driver_lets_go(const char *driver)
+{
+    return !driver || g_str_equal(driver, "pci-stub") || g_str_has_suffix(driver, "vfio-pci") ||
+           g_str_has_suffix(driver, "vfio_pci");
+}
+
+static uint32_t dword(const uint8_t *config, size_t at)
+{
+    uint32_t value;
+    memcpy(&value, config + at, sizeof value);
+    return GUINT32_FROM_LE(value);
+}
+
+/* Each capability says where the next one is; a chain that runs in a circle ends with the number
+ * of those that can be there. */
+static uint64_t serial_of(const uint8_t *config)
+{
+    size_t at = CONFIG_EXTENDED;
+    for (unsigned n = 0; n < (CONFIG_SIZE - CONFIG_EXTENDED) / CAPABILITY_HEADER; n++) {
+        uint32_t header = dword(config, at);
+        if ((header & 0xffff) == CAPABILITY_SERIAL && at + 12 <= CONFIG_SIZE)
+            return (uint64_t)dword(config, at + 8) << 32 | dword(config, at + 4);
+        at = header >> 20 & 0xffc;
+        if (header == 0 || at < CONFIG_EXTENDED)
+            break;
+    }
+    return 0;
+}
+
+bool at_pci_function_config(const char *dir, uint64_t *ret_serial)
+{
+    uint8_t config[CONFIG_SIZE];
+    size_t len = at_gpu_attr_bytes(dir, "config", config, sizeof config);
+    if (len >= 4 && dword(config, 0) == UINT32_MAX)
+        return false;
+    uint64_t serial = len == CONFIG_SIZE ? serial_of(config) : 0;
+    *ret_serial = serial == UINT64_MAX ? 0 : serial;
+    return true;
+}

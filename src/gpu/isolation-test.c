@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The isolation test: group, interrupts, reset, device nodes, what the card can be cut into. */
+#include "gpu/isolation-test.h"
+
+#include <string.h>
+#include <sys/stat.h>
+
+enum { NVIDIA = 0x10de };
+
+const char *at_gpu_verdict_name(enum at_gpu_verdict verdict)
+{
+    static const char *const names[] = {"passed", "failed", "not tested"};
+    return names[verdict];
+}
+
+static void check_free(void *p)
+{
+    struct at_gpu_check *check = p;
+    g_free(check->detail);
+    g_free(check);
+}
+
+/* @detail is taken. */
+static void add(GPtrArray *checks, const char *name, enum at_gpu_verdict verdict, char *detail)
+{
+    struct at_gpu_check *check = g_new(struct at_gpu_check, 1);
+    *check = (struct at_gpu_check){name, verdict, detail};
+    g_ptr_array_add(checks, check);
+}
+
+/* The kernel puts into one group what can reach each other behind the IOMMU's back: where a bridge
+ * lacks ACS, everything below it. */
+static void check_group(GPtrArray *checks, const struct at_gpu_card *card)
+{
+    g_autoptr(GString) others = g_string_new(NULL);
+    if (card->iommu_group < 0) {
+        add(checks, "iommu group", AT_GPU_FAILED,
+            g_strdup("there is no IOMMU: the card can write into any memory of this host"));
+        return;
+    }
+    for (unsigned i = 0; i < card->neighbours->len; i++) {
+        const struct at_gpu_neighbour *n = card->neighbours->pdata[i];
+        if (!n->bridge && !n->same_card)
+            g_string_append_printf(others, "%s%s (%s)", others->len ? ", " : "", n->address,
+                                   n->name ? n->name : "unknown");
+    }
+    if (others->len)
+        add(checks, "iommu group", AT_GPU_FAILED,
+            g_strdup_printf("group %d also has %s: a bridge above has no ACS, so that they reach "
+                            "each other past the IOMMU",
+                            card->iommu_group, others->str));
+    else
+        add(checks, "iommu group", AT_GPU_PASSED,
+            g_strdup_printf("group %d has nothing but this card", card->iommu_group));
+}
+
+/* Without remapping of interrupts a guest can send any of the host's. */
+static void check_interrupts(GPtrArray *checks, const struct at_gpu_host *host)
+{
+    g_autofree char *path = g_build_filename(
+        host->paths.sys, "module/vfio_iommu_type1/parameters/allow_unsafe_interrupts", NULL);
+    g_autofree char *text = NULL;
+    if (!g_file_get_contents(path, &text, NULL, NULL))
+        add(checks, "interrupt remapping", AT_GPU_NOT_TESTED,
+            g_strdup("the module vfio_iommu_type1 is not loaded"));
+    else if (text[0] == 'Y')
+        add(checks, "interrupt remapping", AT_GPU_FAILED,
+            g_strdup("vfio_iommu_type1.allow_unsafe_interrupts is on: guests can raise any "
+                     "interrupt of this host"));
+    else
+        add(checks, "interrupt remapping", AT_GPU_PASSED,
+            g_strdup("VFIO refuses devices without it"));
+}
+
+static void check_reset(GPtrArray *checks, const struct at_gpu_host *host,
+                        const struct at_gpu_card *card, bool held)
+{
+    g_autoptr(GError) error = NULL;
+    g_autofree char *methods =
+        card->reset_methods ? g_strjoinv(" ", card->reset_methods) : g_strdup("");
+    g_autofree char *opener = at_gpu_opened_by(&host->paths, card->address, NULL);
+    if (!*methods)
+        add(checks, "reset", AT_GPU_FAILED,
+            g_strdup("it cannot be reset: what one holder leaves in it, the next one finds"));
+    else if (opener)
+        add(checks, "reset", AT_GPU_NOT_TESTED,
+            g_strdup_printf("by %s; not tried, because it is open in %s", methods, opener));
+    else if (held || card->processes->len)
+        add(checks, "reset", AT_GPU_NOT_TESTED,
+            g_strdup_printf("by %s; not tried, because it is in use", methods));
+    else if (card->driver && strcmp(card->driver, "vfio-pci") != 0)
+        add(checks, "reset", AT_GPU_NOT_TESTED,
+            g_strdup_printf("by %s; not tried under the driver %s", methods, card->driver));
+    else if (at_gpu_reset(host, card->address, &error))
+        add(checks, "reset", AT_GPU_PASSED, g_strdup_printf("reset by %s and read back", methods));
+    else
+        add(checks, "reset", AT_GPU_FAILED, g_strdup(error->message));
+}
+
+static void check_node(GString *open_nodes, unsigned *seen, const char *path)
+{
+    struct stat st;
+    if (stat(path, &st) != 0)
+        return;
+    (*seen)++;
+    if (st.st_mode & S_IRWXO)
+        g_string_append_printf(open_nodes, "%s%s (mode %04o)", open_nodes->len ? ", " : "", path,
+                               (unsigned)(st.st_mode & 07777));
+}
+
+/* Everybody who may open a group's node drives the card. */
+static void check_nodes(GPtrArray *checks, const struct at_gpu_host *host,
+                        const struct at_gpu_card *card)
+{
+    g_autoptr(GString) wide = g_string_new(NULL);
+    unsigned seen = 0;
+    g_autofree char *group = g_strdup_printf("%s/vfio/%d", host->paths.dev, card->iommu_group);
+    check_node(wide, &seen, group);
+    for (unsigned i = 0; i < card->vfs->len; i++) {
+        const struct at_gpu_vf *vf = card->vfs->pdata[i];
+        g_autofree char *node = g_strdup_printf("%s/vfio/%d", host->paths.dev, vf->iommu_group);
+        if (vf->iommu_group >= 0)
+            check_node(wide, &seen, node);
+    }
+    if (wide->len)
+        add(checks, "device nodes", AT_GPU_FAILED,
+            g_strdup_printf("others may open %s", wide->str));
+    else if (seen)
+        add(checks, "device nodes", AT_GPU_PASSED, g_strdup_printf("%u, closed to others", seen));
+    else
+        add(checks, "device nodes", AT_GPU_NOT_TESTED,
+            g_strdup("it is not with VFIO now: there is no node"));
+}
+
+static void check_parts(GPtrArray *checks, const struct at_gpu_card *card)
+{
+    g_autoptr(GString) text = g_string_new(NULL);
+    for (unsigned k = 0; k < AT_GPU_N_KINDS; k++) {
+        if (!card->obstacle[k])
+            g_string_append_printf(text, "%s%s", text->len ? ", " : "",
+                                   at_gpu_kind_name((enum at_gpu_kind)k));
+    }
+    if (text->len)
+        add(checks, "can be given as", AT_GPU_PASSED, g_strdup(text->str));
+    else
+        add(checks, "can be given as", AT_GPU_FAILED,
+            g_strdup(card->obstacle[AT_GPU_PASSTHROUGH] ? card->obstacle[AT_GPU_PASSTHROUGH]
+                                                        : "nothing"));
+}
+
+GPtrArray *at_gpu_test_isolation(const struct at_gpu_host *host, const struct at_gpu_card *card,
+                                 bool held)
+{
+    GPtrArray *checks = g_ptr_array_new_with_free_func(check_free);
+    check_group(checks, card);
+    check_interrupts(checks, host);
+    check_reset(checks, host, card, held);
+    check_nodes(checks, host, card);
+    check_parts(checks, card);
+    /* Needs a program of the vendor's on two parts of the card at once. */
+    add(checks, "noisy neighbour", AT_GPU_NOT_TESTED,
+        g_strdup(card->vendor == NVIDIA
+                     ? "needs a CUDA load in two workstations that share the card"
+                     : "there is no load for this vendor's cards"));
+    return checks;
+}

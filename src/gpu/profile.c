@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What can be given of any card. */
+#include "gpu/card-internal.h"
+
+static void add_vf(struct at_gpu_card *card)
+{
+    struct at_gpu_profile *p = at_gpu_profile_new("vf", AT_GPU_VF);
+    /* Intel's VFs share the execution units by time; what AMD's have is their own. */
+    p->isolation = card->vendor == AT_GPU_VENDOR_INTEL ? AT_GPU_SHARED : AT_GPU_HARDWARE;
+    p->max = card->vfs_on ? card->vfs_on : card->vfs_total;
+    g_ptr_array_insert(card->profiles, 0, p);
+}
+
+void at_gpu_card_add_profiles(struct at_gpu_card *card)
+{
+    bool vf_vendor = card->vendor == AT_GPU_VENDOR_AMD || card->vendor == AT_GPU_VENDOR_INTEL;
+    if (vf_vendor && card->vfs_total > 0 && !at_gpu_card_profile(card, "vf"))
+        add_vf(card);
+    if (at_gpu_card_profile(card, "passthrough"))
+        return;
+    struct at_gpu_profile *p = at_gpu_profile_new("passthrough", AT_GPU_PASSTHROUGH);
+    p->isolation = AT_GPU_EXCLUSIVE;
+    p->memory = card->memory;
+    p->max = 1;
+    g_ptr_array_insert(card->profiles, 0, p);
+}

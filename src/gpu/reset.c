@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Resetting a function between two users, and whether it answers at all. */
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/error.h"
+#include "gpu/device-internal.h"
+
+bool at_gpu_reset_possible(const struct at_gpu_host *host, const char *address, GError **error)
+{
+    /* Older kernels have no reset_method; an empty one was switched off. */
+    g_autofree char *methods = at_gpu_text(host, address, "reset_method");
+    if (at_gpu_exists(host, address, "reset") && (!methods || *methods))
+        return true;
+    return at_error(error, AT_ERROR_UNAVAILABLE,
+                    "%s has no way to be reset (no FLR, power management or bus reset): what one "
+                    "user leaves in it the next would find, so it is not given",
+                    address);
+}
+
+static bool answers(const struct at_gpu_host *host, const char *address)
+{
+    unsigned char id[2];
+    g_autofree char *path = at_gpu_path(host, address, "config");
+    at_autofd fd = open(path, O_RDONLY | O_CLOEXEC);
+    return fd >= 0 && pread(fd, id, sizeof id, 0) == (ssize_t)sizeof id &&
+           !(id[0] == 0xff && id[1] == 0xff);
+}
+
+bool at_gpu_config_alive(const struct at_gpu_host *host, const char *address, GError **error)
+{
+    return answers(host, address) ||
+           at_error(error, AT_ERROR_IO,
+                    "%s does not answer: its configuration space reads as ones (it fell off the "
+                    "bus; its slot or the host must be switched off and on)",
+                    address);
+}
+
+bool at_gpu_run_reset(struct at_gpu_run *run, const char *address, GError **error)
+{
+    if (!at_gpu_reset_possible(run->host, address, error))
+        return false;
+    if (!at_gpu_run_write(run, address, "1", error, "%s/bus/pci/devices/%s/reset",
+                          run->host->paths.sys, address)) {
+        g_prefix_error(error, "resetting %s: ", address);
+        return false;
+    }
+    /* A card may need a moment to answer again. */
+    at_gpu_run_wait(run, answers, address, at_gpu_run_timeout(run));
+    return at_gpu_config_alive(run->host, address, error);
+}
+
+bool at_gpu_reset(const struct at_gpu_host *host, const char *address, GError **error)
+{
+    struct at_gpu_run run = {.host = host};
+    if (!at_gpu_address_valid(address))
+        return at_error(error, AT_ERROR_INVALID, "\"%s\" is not the address of a PCI function",
+                        address);
+    if (!at_gpu_exists(host, address, NULL))
+        return at_error(error, AT_ERROR_NOT_FOUND, "there is no PCI function %s", address);
+    return at_gpu_run_reset(&run, address, error);
+}

@@ -45,6 +45,15 @@ JsonNode *at_handle_image_show(struct at_request *r, GError **error);
 JsonNode *at_handle_image_delete(struct at_request *r, GError **error);
 JsonNode *at_handle_image_export(struct at_request *r, GError **error);
 
+JsonNode *at_handle_gpu_list(struct at_request *r, GError **error);
+JsonNode *at_handle_gpu_show(struct at_request *r, GError **error);
+JsonNode *at_handle_gpu_rescan(struct at_request *r, GError **error);
+JsonNode *at_handle_gpu_plan(struct at_request *r, GError **error);
+JsonNode *at_handle_gpu_reserve(struct at_request *r, GError **error);
+JsonNode *at_handle_gpu_release(struct at_request *r, GError **error);
+JsonNode *at_handle_gpu_test(struct at_request *r, GError **error);
+JsonNode *at_handle_metrics(struct at_request *r, GError **error);
+
 JsonNode *at_handle_job_list(struct at_request *r, GError **error);
 JsonNode *at_handle_job_show(struct at_request *r, GError **error);
 JsonNode *at_handle_job_cancel(struct at_request *r, GError **error);

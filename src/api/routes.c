@@ -48,8 +48,11 @@ static const struct at_param one_stop_body[] = {NUMBER("timeout_s", 0, 86400), F
 static const struct at_param snapshot_body[] = {TEXT("name", 1, NAME_MAX_LEN), FLAG("quiesce"),
                                                 TEXT("description", 0, 4096), END};
 static const struct at_param clone_body[] = {REQUIRED_TEXT("name", NAME_MAX_LEN),
-                                             TEXT("identity", 1, 16), FLAG("isolated"),
-                                             FLAG("start"), END};
+                                             TEXT("identity", 1, 16),
+                                             TEXT("gpu", 1, 16),
+                                             FLAG("isolated"),
+                                             FLAG("start"),
+                                             END};
 static const struct at_param restore_body[] = {FLAG("safety"), END};
 static const struct at_param image_body[] = {REQUIRED_TEXT("name", NAME_MAX_LEN),
                                              TEXT("path", 1, PATH_MAX_LEN),
@@ -57,6 +60,7 @@ static const struct at_param image_body[] = {REQUIRED_TEXT("name", NAME_MAX_LEN)
                                              END};
 static const struct at_param export_body[] = {REQUIRED_TEXT("path", PATH_MAX_LEN),
                                               TEXT("format", 1, 16), END};
+static const struct at_param reserve_body[] = {TEXT("reason", 1, 800), END};
 static const struct at_param verify_body[] = {{"sample_percent", AT_PARAM_NUMBER, false, 0, 100},
                                               END};
 
@@ -105,6 +109,16 @@ const struct at_route at_routes[] = {
     {"DELETE", "/v1/images/{image}", AT_ANSWER_JOB, at_handle_image_delete},
     {"POST", "/v1/images/{image}/export", AT_ANSWER_JOB, at_handle_image_export, NULL, export_body},
 
+    {"GET", "/v1/gpus", AT_ANSWER_JSON, at_handle_gpu_list},
+    {"GET", "/v1/gpus/{gpu}", AT_ANSWER_JSON, at_handle_gpu_show},
+    {"POST", "/v1/gpus/rescan", AT_ANSWER_OWN, at_handle_gpu_rescan, NULL, none},
+    {"POST", "/v1/gpus/plan", AT_ANSWER_JSON, at_handle_gpu_plan, NULL, NULL, true,
+     AT_API_BODY_MAX},
+    {"POST", "/v1/gpus/{gpu}/reserve", AT_ANSWER_JSON, at_handle_gpu_reserve, NULL, reserve_body},
+    {"POST", "/v1/gpus/{gpu}/release", AT_ANSWER_JSON, at_handle_gpu_release, NULL, none},
+    {"POST", "/v1/gpus/{gpu}/test-isolation", AT_ANSWER_JOB, at_handle_gpu_test, NULL, none},
+    {"GET", "/metrics", AT_ANSWER_OWN, at_handle_metrics},
+
     {"GET", "/v1/jobs", AT_ANSWER_JSON, at_handle_job_list, jobs_query},
     {"GET", "/v1/jobs/{job}", AT_ANSWER_JSON, at_handle_job_show},
     {"POST", "/v1/jobs/{job}/cancel", AT_ANSWER_JOB, at_handle_job_cancel, NULL, none},
@@ -116,15 +130,15 @@ const struct at_route at_routes[] = {
 };
 const unsigned at_n_routes = G_N_ELEMENTS(at_routes);
 
-/* No name of anything is longer or has other characters; "." cannot come first, so no path that
- * is made from a name leads elsewhere. */
+/* No name of anything is longer or has other characters (addresses of GPUs have colons); "." cannot
+ * come first, so no path that is made from a name leads elsewhere. */
 static bool is_name(const char *text)
 {
     size_t len = strlen(text);
     if (len == 0 || len > 127 || !g_ascii_isalnum(text[0]))
         return false;
     for (; *text; text++) {
-        if (!g_ascii_isalnum(*text) && !strchr("._-", *text))
+        if (!g_ascii_isalnum(*text) && !strchr("._-:", *text))
             return false;
     }
     return true;
@@ -161,7 +175,7 @@ static bool take_names(const char *template, char **segments, char **ret_names, 
                 g_clear_pointer(&ret_names[--n], g_free);
             return at_error(error, AT_ERROR_INVALID,
                             "%s in the path: \"%s\" cannot be a name; names have letters, digits, "
-                            "\"-\", \"_\" and \".\"",
+                            "\"-\", \"_\", \".\" and \":\"",
                             parts[i], segments[i]);
         }
         g_assert(n < AT_SEGMENTS_MAX);

@@ -59,9 +59,14 @@ JsonNode *at_handle_snapshot_clone(struct at_request *r, GError **error)
         at_error(error, AT_ERROR_INVALID, "identity: keep or fresh, found \"%s\"", identity);
         return NULL;
     }
-    return at_core_snapshot_clone(
-        r->api->core, &r->actor, r->names[0], r->names[1], at_json_str(body, "name", NULL), fresh,
-        at_json_bool(body, "isolated", false), at_json_bool(body, "start", true), error);
+    const struct at_clone_options options = {
+        .fresh_identity = fresh,
+        .isolated = at_json_bool(body, "isolated", false),
+        .start = at_json_bool(body, "start", true),
+        .gpu = at_json_str(body, "gpu", "same-profile"),
+    };
+    return at_core_snapshot_clone(r->api->core, &r->actor, r->names[0], r->names[1],
+                                  at_json_str(body, "name", NULL), &options, error);
 }
 
 JsonNode *at_handle_snapshot_restore(struct at_request *r, GError **error)

@@ -49,7 +49,8 @@ struct at_alias {
 extern const struct at_noun at_nouns[];    /* the last one has no name */
 extern const struct at_alias at_aliases[]; /* the same */
 extern const struct at_verb at_verbs_vdc[], at_verbs_snapshot[], at_verbs_ws[], at_verbs_image[],
-    at_verbs_job[], at_verbs_vault[], at_verbs_node[], at_verbs_events[], at_verbs_completion[];
+    at_verbs_gpu[], at_verbs_job[], at_verbs_vault[], at_verbs_node[], at_verbs_events[],
+    at_verbs_completion[];
 
 const struct at_noun *at_noun_find(const char *name);
 /* Also follows aliases; NULL when there is none. */

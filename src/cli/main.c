@@ -16,6 +16,7 @@ const struct at_noun at_nouns[] = {
     {"snapshot", "one instant of a whole VDC", at_verbs_snapshot},
     {"ws", "workstations: state, console, log", at_verbs_ws},
     {"image", "disks that workstations begin with", at_verbs_image},
+    {"gpu", "graphics processors: what there is, who holds what", at_verbs_gpu},
     {"job", "long operations", at_verbs_job},
     {"vault", "the store of all disks", at_verbs_vault},
     {"node", "this host", at_verbs_node},

@@ -132,6 +132,11 @@ static void show_consistency(JsonObject *snap)
         at_table_cell(table, AT_PLAIN, name);
         at_table_cell(table, AT_PLAIN, at_json_str(one, "class", NULL));
         at_table_cell(table, AT_PLAIN, at_json_str(one, "reason", ""));
+        if (at_json_str(one, "left_out", NULL)) {
+            at_table_cell(table, AT_PLAIN, "");
+            at_table_cell(table, AT_PLAIN, "left out");
+            at_table_cell(table, AT_PLAIN, at_json_str(one, "left_out", ""));
+        }
     }
     at_table_print(table, "no workstations");
 }

@@ -316,12 +316,15 @@ static int run_undo(struct at_cli *cli, char **args)
 
 /* ---- clone and restore ---- */
 
-static char *opt_identity;
+static char *opt_identity, *opt_gpu;
 static gboolean opt_isolated;
 
 static const GOptionEntry clone_options[] = {
     {"identity", 0, 0, G_OPTION_ARG_STRING, &opt_identity,
      "keep (default), or fresh: new machine-id and host keys", "keep|fresh"},
+    {"gpu", 0, 0, G_OPTION_ARG_STRING, &opt_gpu,
+     "same-profile (default), equivalent: as much memory and isolation, or none",
+     "same-profile|equivalent|none"},
     {"isolated", 0, 0, G_OPTION_ARG_NONE, &opt_isolated, "without uplink and published ports",
      NULL},
     {"no-start", 0, 0, G_OPTION_ARG_NONE, &opt_no_start, "make it, but start nothing", NULL},
@@ -342,6 +345,8 @@ static int run_clone(struct at_cli *cli, char **args)
     JsonObject *body = json_object_new();
     json_object_set_string_member(body, "name", args[1]);
     json_object_set_string_member(body, "identity", identity);
+    if (opt_gpu)
+        json_object_set_string_member(body, "gpu", opt_gpu);
     json_object_set_boolean_member(body, "isolated", opt_isolated);
     json_object_set_boolean_member(body, "start", !opt_no_start);
     JsonNode *answer = at_client_call(at_cli_client(cli), "POST", at_json_take_obj(body), &error,

@@ -13,6 +13,7 @@
 #include "base/error.h"
 #include "base/fault.h"
 #include "base/json.h"
+#include "core/gpu.h"
 #include "core/quiesce.h"
 #include "core/supervisor.h"
 #include "core/vdc.h"
@@ -425,6 +426,7 @@ static bool capture_locked(struct at_job *job, struct cut *cut, const at_vdc *vd
         return false;
     snap->pause_ms = result.pause_ms;
     snap->skew_ms = result.skew_ms;
+    at_gpu_note_captured(core, vdc, snap);
     return at_fault_point("capture.resumed", error) && sync_frozen(core, cut->machines, error) &&
            record(core, vdc, snap, error);
 }

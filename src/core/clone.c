@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/fault.h"
 #include "base/json.h"
+#include "core/gpu.h"
 #include "core/steps.h"
 #include "core/vdc.h"
 
@@ -20,16 +21,20 @@ static bool clone_source(struct at_job *job, GError **error)
     return at_seal_snapshot(job, arg(job, "source_id"), arg(job, "snapshot"), error);
 }
 
-/* The definition under its new name; the network cut off where asked. */
+/* The definition under its new name, with the GPUs that are wished for; the network cut off where
+ * asked. */
 static struct at_definition *renamed(const at_snap *snap, const char *name, bool isolated,
-                                     GError **error)
+                                     const char *gpu, GError **error)
 {
+    enum at_gpu_wish wish = AT_GPU_WISH_SAME;
     g_autoptr(JsonNode) node = at_json_thaw(snap->definition);
     JsonObject *o = json_node_get_object(node);
     json_object_set_string_member(o, "vdc", name);
     if (isolated)
         json_object_set_boolean_member(o, "isolated", true);
-    return at_definition_parse(node, NULL, error);
+    g_autoptr(at_definition) def = at_definition_parse(node, NULL, error);
+    at_gpu_wish_parse(gpu, &wish);
+    return def && at_gpu_wish_apply(def, wish, snap, error) ? g_steal_pointer(&def) : NULL;
 }
 
 static bool clone_record(struct at_job *job, GError **error)
@@ -54,7 +59,8 @@ static bool clone_record(struct at_job *job, GError **error)
     vdc->cloned_from = g_strdup_printf("%s@%s", arg(job, "source"), snap->name);
     vdc->ports = json_array_new();
     vdc->want_running = at_json_bool(args, "start", true);
-    vdc->def = renamed(snap, vdc->name, at_json_bool(args, "isolated", false), error);
+    vdc->def = renamed(snap, vdc->name, at_json_bool(args, "isolated", false),
+                       at_json_str(args, "gpu", "same-profile"), error);
     struct at_identity identity = {.snap = snap, .fresh = at_json_bool(args, "fresh", false)};
     g_autoptr(GPtrArray) machines =
         vdc->def ? at_instantiate(core, vdc, NULL, at_json_obj(args, "ids"), "active", &identity,

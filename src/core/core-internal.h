@@ -21,6 +21,7 @@ struct at_nbd;
 struct at_watchdog;
 struct at_node;
 struct at_scrub;
+struct at_gpus;
 
 struct at_core {
     char *state_dir, *site_id;
@@ -40,6 +41,7 @@ struct at_core {
     struct at_watchdog *watchdog;
     struct at_node *node;
     struct at_scrub *scrub;
+    struct at_gpus *gpus;
     GMainContext *main; /* the loop that owns us, and its thread */
     GThread *main_thread;
     bool closing;
@@ -56,6 +58,8 @@ char *at_core_tmp_dir(struct at_core *core);
 char *at_new_id(void);   /* 8 hex */
 char *at_new_uuid(void); /* RFC 4122 version 4 */
 
+/* Whether memory of this node is in several places (NUMA). */
+bool at_node_has_numa(void);
 /* Memory of this node in bytes; 0 when unknown. */
 uint64_t at_node_memory(uint64_t *ret_available);
 

@@ -16,6 +16,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "core/core-internal.h"
+#include "core/gpu.h"
 #include "core/job.h"
 #include "core/restart.h"
 #include "core/scrub.h"
@@ -243,10 +244,13 @@ struct at_core *at_core_open(const struct at_core_config *config, GError **error
         !choose_accel(core, config->accel, error) || !at_nbd_start(core, error))
         goto fail;
     at_node_open(core);
+    if (!at_gpus_open(core, error))
+        goto fail;
     if (!at_core_adopt(core, error) || !at_machines_unpin_unknown(core, error) ||
         !at_jobs_recover(core, error) || !at_seal_what_is_left(core, error) ||
         !at_core_reconcile_start(core, error))
         goto fail;
+    at_gpu_reconcile_later(core);
     at_watchdog_start(core);
     at_scrub_start(core, config->verify_days,
                    (uint64_t)(config->verify_mib ? config->verify_mib : VERIFY_MIB) << 20);
@@ -270,6 +274,7 @@ void at_core_close(struct at_core *core)
         at_core_log("a job did not come to a safe point in time; it is taken up by the next start");
         return;
     }
+    at_gpus_close(core);
     at_nbd_close(core);
     g_clear_pointer(&core->restarts, at_restarts_free);
     g_clear_pointer(&core->supervisor, at_supervisor_free);

@@ -45,6 +45,8 @@ JsonNode *at_core_vault_view(struct at_core *core, GError **error);
 JsonNode *at_core_vault_gc(struct at_core *core, const struct at_actor *actor, GError **error);
 JsonNode *at_core_vault_verify(struct at_core *core, const struct at_actor *actor,
                                double sample_percent, GError **error);
+/* The state of the site in Prometheus' text format; newly allocated. */
+char *at_core_metrics(struct at_core *core, GError **error);
 JsonNode *at_core_vault_reindex(struct at_core *core, const struct at_actor *actor, GError **error);
 
 /* ---- VDCs ---- */
@@ -94,9 +96,13 @@ JsonNode *at_core_snapshot_verify(struct at_core *core, const struct at_actor *a
                                   const char *vdc, const char *snap, GError **error);
 JsonNode *at_core_snapshot_delete(struct at_core *core, const struct at_actor *actor,
                                   const char *vdc, const char *snap, GError **error);
+struct at_clone_options {
+    bool fresh_identity, isolated, start;
+    const char *gpu; /* same-profile | equivalent | none */
+};
 JsonNode *at_core_snapshot_clone(struct at_core *core, const struct at_actor *actor,
                                  const char *vdc, const char *snap, const char *new_name,
-                                 bool fresh_identity, bool isolated, bool start, GError **error);
+                                 const struct at_clone_options *options, GError **error);
 JsonNode *at_core_snapshot_restore(struct at_core *core, const struct at_actor *actor,
                                    const char *vdc, const char *snap, GError **error);
 /* Runs in a worker (may take a while on large trees): finish gives the node. */
@@ -117,6 +123,27 @@ JsonNode *at_core_image_export(struct at_core *core, const struct at_actor *acto
                                const char *path, const char *format, GError **error);
 JsonNode *at_core_image_delete(struct at_core *core, const struct at_actor *actor, const char *name,
                                GError **error);
+
+/* ---- GPUs ---- */
+/* @name: the card's id, the beginning of it, or its address. */
+JsonNode *at_core_gpu_list(struct at_core *core, GError **error);
+JsonNode *at_core_gpu_view(struct at_core *core, const char *name, GError **error);
+/* Looks at the host again (in a worker); finish gives the list. */
+void at_core_gpu_rescan_async(struct at_core *core, GAsyncReadyCallback callback, void *user);
+JsonNode *at_core_gpu_rescan_finish(struct at_core *core, GAsyncResult *result, GError **error);
+/* Keeps the card for the host; CONFLICT names who holds it. @reason NULL: a general one. */
+JsonNode *at_core_gpu_reserve(struct at_core *core, const struct at_actor *actor, const char *name,
+                              const char *reason, GError **error);
+/* Takes that back, and a quarantine. */
+JsonNode *at_core_gpu_release(struct at_core *core, const struct at_actor *actor, const char *name,
+                              GError **error);
+/* A job that checks how well holders of the card are kept apart; its result is kept with the card.
+ */
+JsonNode *at_core_gpu_test(struct at_core *core, const struct at_actor *actor, const char *name,
+                           GError **error);
+/* Where the GPUs of @definition would go: {vdc, grants: [...], refused: null or why}. */
+JsonNode *at_core_gpu_plan(struct at_core *core, JsonNode *definition, char **ret_pointer,
+                           GError **error);
 
 /* ---- jobs and events ---- */
 JsonNode *at_core_job_list(struct at_core *core, const char *state, const char *vdc,

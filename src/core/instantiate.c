@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/fault.h"
 #include "base/json.h"
+#include "core/gpu.h"
 #include "core/supervisor.h"
 #include "core/vdc.h"
 #include "image/image.h"
@@ -383,8 +384,13 @@ bool at_machine_destroy(struct at_core *core, const char *id, GError **error)
 {
     g_autofree char *dir = at_core_machine_dir(core, id);
     g_autoptr(GError) local = NULL;
-    if (!at_power_off(core, id, 0, NULL, NULL, error) || !at_fault_point("machine.remove", error) ||
-        !at_remove_tree(dir, error) || !unpin(core, id, error))
+    if (!at_power_off(core, id, 0, NULL, NULL, error))
+        return false;
+    at_machine_lock(core, id);
+    at_gpu_release(core, id, AT_GPU_FORGET);
+    at_machine_unlock(core, id);
+    if (!at_fault_point("machine.remove", error) || !at_remove_tree(dir, error) ||
+        !unpin(core, id, error))
         return false;
     g_autofree char *key = g_strconcat("machine/", id, NULL);
     if (!at_catalog_delete(core->catalog, key, AT_REVISION_ANY, &local) &&

@@ -38,6 +38,11 @@ static uint64_t meminfo(const char *text, const char *name)
     return p ? g_ascii_strtoull(p + strlen(name), NULL, 10) * 1024 : 0;
 }
 
+bool at_node_has_numa(void)
+{
+    return access("/sys/devices/system/node/node1", F_OK) == 0;
+}
+
 uint64_t at_node_memory(uint64_t *ret_available)
 {
     g_autofree char *text = NULL;

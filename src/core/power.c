@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/fault.h"
+#include "core/gpu.h"
 #include "core/supervisor.h"
 #include "core/vdc.h"
 #include "net/net.h"
@@ -37,9 +38,30 @@ static bool resolve_accel(struct at_core *core, const char *wanted, enum at_acce
     return *ret != AT_ACCEL_AUTO;
 }
 
+/* Memory and processors near the cards, where all of them are in one place. */
+static void give_devices(struct at_machine_config *config, struct at_machine_gpu *gpus,
+                         const GArray *devices)
+{
+    bool together = true;
+    const struct at_gpu_device *first = NULL;
+    for (unsigned i = 0; i < devices->len; i++) {
+        const struct at_gpu_device *d = &g_array_index(devices, struct at_gpu_device, i);
+        gpus[i] = (struct at_machine_gpu){.hosts = (const char *const *)d->hosts,
+                                          .sysfsdev = d->sysfsdev,
+                                          .nodes = (const char *const *)d->nodes,
+                                          .window = d->window};
+        first = first ? first : d;
+        together = together && d->numa_node == first->numa_node;
+    }
+    if (first && together && at_node_has_numa()) {
+        config->numa_node = first->numa_node;
+        config->cpulist = first->numa_node >= 0 ? first->cpulist : NULL;
+    }
+}
+
 static bool start_machine(struct at_core *core, const at_vdc *vdc, const at_mach *mach,
-                          const struct at_def_workstation *ws, struct at_process *ret_process,
-                          GError **error)
+                          const struct at_def_workstation *ws, const GArray *devices,
+                          struct at_process *ret_process, GError **error)
 {
     g_autofree char *dir = at_core_machine_dir(core, mach->id);
     g_autofree char *nbd = at_core_nbd_socket(core);
@@ -59,6 +81,7 @@ static bool start_machine(struct at_core *core, const at_vdc *vdc, const at_mach
                                             .gens = (const unsigned *)(void *)d->gens->data,
                                             .n_gens = d->gens->len};
     }
+    g_autofree struct at_machine_gpu *gpus = g_new0(struct at_machine_gpu, devices->len + 1);
     for (unsigned i = 0; i < ws->nics->len; i++)
         nics[i].tap_fd = -1;
     if (!resolve_accel(core, ws->accel, &accel, error))
@@ -82,7 +105,11 @@ static bool start_machine(struct at_core *core, const at_vdc *vdc, const at_mach
                                        .disks = disks,
                                        .n_disks = mach->disks->len,
                                        .nics = nics,
-                                       .n_nics = ws->nics->len};
+                                       .n_nics = ws->nics->len,
+                                       .gpus = gpus,
+                                       .n_gpus = devices->len,
+                                       .numa_node = -1};
+    give_devices(&config, gpus, devices);
     ok =
         ok && at_fault_point("power.start", error) && at_machine_start(&config, ret_process, error);
     for (unsigned i = 0; i < ws->nics->len; i++) {
@@ -118,9 +145,14 @@ static bool power_on_locked(struct at_core *core, const at_vdc *vdc, const char 
             return false;
         at_mach_free(mach);
         mach = at_mach_load(core->catalog, machine_id, error);
+        g_autoptr(GArray) devices = NULL;
         if (!mach || !at_machine_make_seed(core, vdc, mach, error) ||
-            !start_machine(core, vdc, mach, ws, &process, error))
+            !at_gpu_acquire(core, vdc, mach, NULL, &devices, error))
             return false;
+        if (!start_machine(core, vdc, mach, ws, devices, &process, error)) {
+            at_gpu_release(core, machine_id, AT_GPU_RETURN);
+            return false;
+        }
     }
     return at_supervise(core, mach, vdc, &process, error) &&
            (!mach->down_by_crash || at_mach_update(core->catalog, machine_id, is_up, NULL, error));
@@ -152,8 +184,13 @@ bool at_power_off(struct at_core *core, const char *machine_id, int timeout_ms,
     } else if (ret_clean) {
         *ret_clean = true;
     }
-    if (ok)
+    if (ok) {
+        g_autoptr(at_mach) mach = at_mach_load(core->catalog, machine_id, NULL);
         at_cgroup_remove(core->site_id, machine_id, NULL);
+        /* One that is wanted is about to start again, or to be replaced by a restore. */
+        at_gpu_release(core, machine_id,
+                       mach && mach->want_running ? AT_GPU_DETACH : AT_GPU_RETURN);
+    }
     at_machine_unlock(core, machine_id);
     return ok;
 }

@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/json.h"
+#include "core/gpu.h"
 #include "core/health.h"
 #include "core/restart.h"
 #include "core/vdc.h"
@@ -254,6 +255,8 @@ static gboolean process_ended(int fd, GIOCondition condition, void *user)
     tell_end(live, NULL);
     if (!expected && !live->core->closing)
         at_restart_decide(live->core, live->id, live->restart, live->crashed, live->started_us);
+    if (!expected && !live->core->closing)
+        at_gpu_reconcile_later(live->core);
     return G_SOURCE_REMOVE;
 }
 

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/json.h"
+#include "core/gpu.h"
 #include "core/vdc.h"
 #include "vault/tree.h"
 #include "wire/plan.h"
@@ -82,7 +83,8 @@ static bool check_definition(struct at_core *core, const struct at_definition *d
                              const at_vdc *before, char **ret_pointer, GError **error)
 {
     if (!check_images(core, def, ret_pointer, error) ||
-        !check_memory(core, def, before ? before->id : NULL, ret_pointer, error))
+        !check_memory(core, def, before ? before->id : NULL, ret_pointer, error) ||
+        !at_gpu_plan_check(core, def->vdc, def, error))
         return false;
     /* A trial on a copy: nothing is recorded. */
     at_vdc trial = {.def = (struct at_definition *)def,
@@ -185,7 +187,8 @@ JsonNode *at_core_vdc_start(struct at_core *core, const struct at_actor *actor, 
                             const char *const *workstations, GError **error)
 {
     g_autoptr(at_vdc) vdc = load_with(core, name, workstations, error);
-    if (!vdc || !check_memory(core, vdc->def, vdc->id, NULL, error))
+    if (!vdc || !check_memory(core, vdc->def, vdc->id, NULL, error) ||
+        (!workstations && !at_gpu_plan_check(core, name, vdc->def, error)))
         return NULL;
     return at_job_start(core, &at_job_vdc_start, name, name, actor, args_for(vdc, workstations),
                         error);
@@ -293,8 +296,9 @@ JsonNode *at_core_snapshot_delete(struct at_core *core, const struct at_actor *a
 
 JsonNode *at_core_snapshot_clone(struct at_core *core, const struct at_actor *actor,
                                  const char *vdc_name, const char *snap_name, const char *new_name,
-                                 bool fresh_identity, bool isolated, bool start, GError **error)
+                                 const struct at_clone_options *options, GError **error)
 {
+    enum at_gpu_wish wish;
     g_autoptr(at_vdc) vdc = NULL;
     g_autoptr(at_snap) snap = at_core_find_snapshot(core, vdc_name, snap_name, &vdc, error);
     if (!snap || !at_name_check(new_name, "VDC", error))
@@ -305,7 +309,14 @@ JsonNode *at_core_snapshot_clone(struct at_core *core, const struct at_actor *ac
         return NULL;
     }
     g_autoptr(at_definition) def = at_definition_parse(snap->definition, NULL, error);
-    if (!def || (start && !check_memory(core, def, NULL, NULL, error)))
+    if (!at_gpu_wish_parse(options->gpu, &wish)) {
+        at_error(error, AT_ERROR_INVALID, "gpu: same-profile, equivalent or none, found \"%s\"",
+                 options->gpu);
+        return NULL;
+    }
+    if (!def || !at_gpu_wish_apply(def, wish, snap, error) ||
+        (options->start && (!check_memory(core, def, NULL, NULL, error) ||
+                            !at_gpu_plan_check(core, new_name, def, error))))
         return NULL;
     g_autofree char *id = at_new_id();
     at_vdc as_new = {.def = def};
@@ -315,9 +326,10 @@ JsonNode *at_core_snapshot_clone(struct at_core *core, const struct at_actor *ac
     json_object_set_string_member(args, "source", vdc_name);
     json_object_set_string_member(args, "source_id", vdc->id);
     json_object_set_string_member(args, "snapshot", snap_name);
-    json_object_set_boolean_member(args, "fresh", fresh_identity);
-    json_object_set_boolean_member(args, "isolated", isolated);
-    json_object_set_boolean_member(args, "start", start);
+    json_object_set_boolean_member(args, "fresh", options->fresh_identity);
+    json_object_set_boolean_member(args, "isolated", options->isolated);
+    json_object_set_boolean_member(args, "start", options->start);
+    json_object_set_string_member(args, "gpu", options->gpu);
     json_object_set_object_member(args, "ids", at_instantiate_ids(&as_new));
     g_autofree char *target = g_strdup_printf("%s@%s -> %s", vdc_name, snap_name, new_name);
     return at_job_start(core, &at_job_clone, target, new_name, actor, args, error);
@@ -329,7 +341,8 @@ JsonNode *at_core_snapshot_restore(struct at_core *core, const struct at_actor *
     g_autoptr(at_vdc) vdc = NULL;
     g_autoptr(at_snap) snap = at_core_find_snapshot(core, vdc_name, snap_name, &vdc, error);
     g_autoptr(at_definition) def = snap ? at_definition_parse(snap->definition, NULL, error) : NULL;
-    if (!def || (vdc->want_running && !check_memory(core, def, vdc->id, NULL, error)))
+    if (!def || (vdc->want_running && (!check_memory(core, def, vdc->id, NULL, error) ||
+                                       !at_gpu_plan_check(core, vdc_name, def, error))))
         return NULL;
     at_vdc as_new = {.def = def};
     g_autofree char *safety = name_from_time("before-restore-");

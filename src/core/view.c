@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/json.h"
+#include "core/gpu.h"
 #include "core/supervisor.h"
 #include "core/vdc.h"
 #include "qemu/unix-socket.h"
@@ -25,7 +26,6 @@ static JsonObject *workstation_json(struct at_core *core, const at_vdc *vdc,
         at_machine_status(core, mach->id, &status);
     if (mach && mach->down_by_crash && g_str_equal(status.state, "stopped"))
         status.state = "crashed"; /* an earlier daemon saw it */
-    (void)vdc;
     json_object_set_string_member(o, "name", ws->name);
     at_json_set_str(o, "id", mach ? mach->id : NULL);
     json_object_set_string_member(o, "state", status.state);
@@ -57,6 +57,7 @@ static JsonObject *workstation_json(struct at_core *core, const at_vdc *vdc,
         json_array_add_object_element(disks, e);
     }
     json_object_set_array_member(o, "disks", disks);
+    json_object_set_array_member(o, "gpus", at_gpu_holds_of(core, vdc->name, ws->name));
     return o;
 }
 

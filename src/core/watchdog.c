@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The slow round: every 15 s, in a thread of its own, each VDC's network is compared with what it
  * should be (a dead dnsmasq is started again by a vdc-start job), console logs are kept small, and
- * damage that the image server has met is noted in the vault. */
+ * damage that the image server has met is noted in the vault, GPUs are looked at. */
 #include "base/clock.h"
 #include "base/error.h"
 #include "core/backoff.h"
+#include "core/gpu.h"
 #include "core/restart.h"
 #include "core/supervisor.h"
 #include "core/vdc.h"
@@ -134,6 +135,8 @@ static void *walk(void *user)
 {
     struct at_watchdog *w = user;
     take_damage(w->core);
+    at_gpus_look(w->core);
+    at_gpu_reconcile(w->core);
     g_autoptr(GPtrArray) vdcs = at_vdc_load_all(w->core->catalog, NULL);
     for (unsigned i = 0; vdcs && i < vdcs->len && !w->core->closing; i++)
         look_at(w, vdcs->pdata[i]);

@@ -133,8 +133,7 @@ bool at_vault_take_damage(struct at_vault *vault, const char *path,
     g_autoptr(GArray) fresh = g_array_new(FALSE, FALSE, sizeof(struct at_digest));
     for (char **line = lines; *line; line++) {
         struct at_digest digest;
-        if (at_digest_from_hex(*line, &digest, NULL) &&
-            !at_store_distrusts(vault->store, &digest))
+        if (at_digest_from_hex(*line, &digest, NULL) && !at_store_distrusts(vault->store, &digest))
             g_array_append_val(fresh, digest);
     }
     if (fresh->len && !at_vault_verify_objects(vault, (struct at_digest *)(void *)fresh->data,

@@ -41,7 +41,7 @@ JsonObject *at_def_gpu_json(const void *item)
 JsonObject *at_def_gpu_policy_json(const struct at_def_gpu_policy *policy)
 {
     bool quota = policy->gpus || policy->slices || policy->memory;
-    if (strcmp(policy->isolation, "any") == 0 && strcmp(policy->on_failure, "stop") == 0 && !quota)
+    if (strcmp(policy->isolation, "any") == 0 && strcmp(policy->on_failure, "leave") == 0 && !quota)
         return NULL;
     JsonObject *obj = json_object_new();
     json_object_set_string_member(obj, "isolation", policy->isolation);
@@ -194,9 +194,9 @@ static bool read_quota(struct at_reader *r, const struct at_place *at, JsonNode 
 bool at_reader_gpu_policy(struct at_reader *r, const struct at_place *at, JsonNode *node)
 {
     static const char *const keys[] = {"isolation", "on_failure", "quota", NULL};
-    static const char *const failures[] = {"stop", "move", NULL};
+    static const char *const failures[] = {"leave", "move", NULL};
     JsonObject *obj;
-    const char *isolation = "any", *on_failure = "stop";
+    const char *isolation = "any", *on_failure = "leave";
     if (node && (!at_read_object(&r->check, at, node, keys, &obj) ||
                  !at_read_choice(&r->check, at, obj, "isolation", isolations, &isolation) ||
                  !at_read_choice(&r->check, at, obj, "on_failure", failures, &on_failure) ||

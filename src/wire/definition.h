@@ -46,7 +46,7 @@ struct at_def_gpu {
 /* What the VDC's workstations may have of GPUs together. */
 struct at_def_gpu_policy {
     char *isolation;       /* the weakest that may be given; default any */
-    char *on_failure;      /* of a card: stop | move (the workstation starts on another one) */
+    char *on_failure;      /* of a card: leave | move (the workstation starts on another one) */
     unsigned gpus, slices; /* at most so many grants, MIG slices; 0: no limit */
     uint64_t memory;       /* bytes of GPU memory at most; 0: no limit */
 };

@@ -306,10 +306,11 @@ JsonNode *at_core_snapshot_delete(struct at_core *core, const struct at_actor *a
 
 JsonNode *at_core_snapshot_clone(struct at_core *core, const struct at_actor *actor,
                                  const char *vdc, const char *snap, const char *new_name,
-                                 bool fresh, bool isolated, bool start, GError **error)
+                                 const struct at_clone_options *o, GError **error)
 {
-    note(actor, "snapshot_clone %s %s %s%s%s%s", vdc, snap, new_name, fresh ? " fresh" : " keep",
-         isolated ? " isolated" : "", start ? " start" : "");
+    note(actor, "snapshot_clone %s %s %s%s %s%s%s", vdc, snap, new_name,
+         o->fresh_identity ? " fresh" : " keep", o->gpu, o->isolated ? " isolated" : "",
+         o->start ? " start" : "");
     return job(snap, error);
 }
 
@@ -378,6 +379,78 @@ JsonNode *at_core_image_delete(struct at_core *core, const struct at_actor *acto
     note(actor, "image_delete %s", name);
     return job(name, error);
 }
+
+/* ---- GPUs ---- */
+
+static JsonNode *gpu(void)
+{
+    return at_json_parse(
+        "{\"id\":\"GPU-1\",\"node\":\"lab\",\"address\":\"0000:41:00.0\",\"name\":\"H100\","
+        "\"state\":\"free\",\"holds\":[]}",
+        -1, NULL);
+}
+
+static JsonNode *gpus(void)
+{
+    JsonArray *list = json_array_new();
+    json_array_add_element(list, gpu());
+    return at_json_take_arr(list);
+}
+
+JsonNode *at_core_gpu_list(struct at_core *core, GError **error)
+{
+    return gpus();
+}
+
+JsonNode *at_core_gpu_view(struct at_core *core, const char *name, GError **error)
+{
+    return may(name, error) ? gpu() : NULL;
+}
+
+void at_core_gpu_rescan_async(struct at_core *core, GAsyncReadyCallback callback, void *user)
+{
+    g_autoptr(GTask) task = g_task_new(NULL, NULL, callback, user);
+    g_task_return_boolean(task, TRUE);
+}
+
+JsonNode *at_core_gpu_rescan_finish(struct at_core *core, GAsyncResult *result, GError **error)
+{
+    return g_task_propagate_boolean(G_TASK(result), error) ? gpus() : NULL;
+}
+
+JsonNode *at_core_gpu_reserve(struct at_core *core, const struct at_actor *actor, const char *name,
+                              const char *reason, GError **error)
+{
+    note(actor, "gpu_reserve %s \"%s\"", name, reason ? reason : "");
+    return may(name, error) ? gpu() : NULL;
+}
+
+JsonNode *at_core_gpu_release(struct at_core *core, const struct at_actor *actor, const char *name,
+                              GError **error)
+{
+    note(actor, "gpu_release %s", name);
+    return may(name, error) ? gpu() : NULL;
+}
+
+JsonNode *at_core_gpu_test(struct at_core *core, const struct at_actor *actor, const char *name,
+                           GError **error)
+{
+    note(actor, "gpu_test %s", name);
+    return job(name, error);
+}
+
+JsonNode *at_core_gpu_plan(struct at_core *core, JsonNode *definition, char **ret_pointer,
+                           GError **error)
+{
+    return at_json_parse("{\"vdc\":\"team\",\"grants\":[],\"refused\":null}", -1, NULL);
+}
+
+char *at_core_metrics(struct at_core *core, GError **error)
+{
+    return g_strdup("# TYPE atoll_gpu_info gauge\n");
+}
+
+/* ---- jobs ---- */
 
 JsonNode *at_core_job_list(struct at_core *core, const char *state, const char *vdc, GError **error)
 {

@@ -250,8 +250,8 @@ static void assert_as_described(JsonNode *doc, const struct at_route *route, con
 static char *example_target(const struct at_route *route, const char *name)
 {
     g_autoptr(GString) out = g_string_new(route->path);
-    static const char *const braces[] = {"{vdc}", "{workstation}", "{snapshot}", "{image}",
-                                         "{job}"};
+    static const char *const braces[] = {"{vdc}",   "{workstation}", "{snapshot}",
+                                         "{image}", "{gpu}",         "{job}"};
     for (size_t i = 0; i < G_N_ELEMENTS(braces); i++)
         g_string_replace(out, braces[i], name, 0);
     if (strcmp(route->path, "/v1/diff") == 0)
@@ -273,7 +273,7 @@ static const char *example_body(const struct at_route *route)
 static bool answers_json(const struct at_route *route)
 {
     return route->answer != AT_ANSWER_UPGRADE && strcmp(route->path, "/v1/events") != 0 &&
-           !g_str_has_suffix(route->path, "/log");
+           !g_str_has_suffix(route->path, "/log") && strcmp(route->path, "/metrics") != 0;
 }
 
 static void answers_are_as_described(void)
@@ -294,7 +294,7 @@ static void answers_are_as_described(void)
     g_autoptr(client_answer) plan =
         client_request(path, "PUT", "/v1/vdcs/thing?dry_run=true", "{\"vdc\":\"thing\"}");
     for (unsigned i = 0; i < at_n_routes; i++) {
-        if (at_routes[i].definition)
+        if (at_routes[i].definition && strcmp(at_routes[i].method, "PUT") == 0)
             assert_as_described(doc, &at_routes[i], "200", plan->json);
     }
     double_stop();

@@ -60,12 +60,13 @@ static const struct {
     {"DELETE", "/v1/vdcs/rag-team/snapshots/monday", NULL, "snapshot_delete rag-team monday"},
     {"POST", "/v1/vdcs/rag-team/snapshots/monday/verify", NULL, "snapshot_verify rag-team monday"},
     {"POST", "/v1/vdcs/rag-team/snapshots/monday/clone", "{\"name\":\"two\"}",
-     "snapshot_clone rag-team monday two keep start"},
+     "snapshot_clone rag-team monday two keep same-profile start"},
     {"POST", "/v1/vdcs/rag-team/snapshots/monday/clone",
-     "{\"name\":\"two\",\"identity\":\"fresh\",\"isolated\":true,\"start\":false}",
-     "snapshot_clone rag-team monday two fresh isolated"},
+     "{\"name\":\"two\",\"identity\":\"fresh\",\"gpu\":\"none\",\"isolated\":true,\"start\":false}",
+     "snapshot_clone rag-team monday two fresh none isolated"},
     {"POST", "/v1/vdcs/rag-team/snapshots/monday/restore", "{\"safety\":true}",
      "snapshot_restore rag-team monday"},
+    {"POST", "/v1/gpus/GPU-1/test-isolation", NULL, "gpu_test GPU-1"},
     {"POST", "/v1/images", "{\"name\":\"debian-12\",\"path\":\"/tmp/x.qcow2\"}",
      "image_import debian-12 /tmp/x.qcow2"},
     {"POST", "/v1/images", "{\"name\":\"d\",\"build\":{\"suite\":\"bookworm\"}}",
@@ -116,6 +117,35 @@ static void questions_are_answered_at_once(struct fixture *f, const void *u)
         g_autofree char *call = double_last_call();
         g_assert_cmpstr(call, ==, reads[i].call);
     }
+}
+
+static const struct {
+    const char *target, *body, *call;
+} marks[] = {
+    {"/v1/gpus/0000:41:00.0/reserve", "{\"reason\":\"ours\"}", "gpu_reserve 0000:41:00.0 \"ours\""},
+    {"/v1/gpus/GPU-1/reserve", NULL, "gpu_reserve GPU-1 \"\""},
+    {"/v1/gpus/GPU-1/release", NULL, "gpu_release GPU-1"},
+};
+
+static void changes_of_a_gpu_are_answered_at_once_with_it(struct fixture *f, const void *u)
+{
+    for (size_t i = 0; i < G_N_ELEMENTS(marks); i++) {
+        g_autoptr(client_answer) a =
+            client_request(f->path, "POST", marks[i].target, marks[i].body);
+        g_assert_cmpstr(answer_message(a), ==, "");
+        g_assert_cmpuint(a->status, ==, 200);
+        g_assert_cmpstr(at_json_str(json_node_get_object(a->json), "id", ""), ==, "GPU-1");
+        g_autofree char *call = double_last_call();
+        g_autofree char *expected = g_strconcat(marks[i].call, " by ", g_get_user_name(), NULL);
+        g_assert_cmpstr(call, ==, expected);
+    }
+}
+
+static void metrics_are_text(struct fixture *f, const void *u)
+{
+    g_autoptr(client_answer) a = client_request(f->path, "GET", "/metrics", NULL);
+    g_assert_cmpuint(a->status, ==, 200);
+    g_assert_true(g_str_has_prefix(a->body, "# TYPE atoll_gpu_info gauge"));
 }
 
 static void a_dry_run_answers_with_changes(struct fixture *f, const void *u)
@@ -356,6 +386,9 @@ int main(int argc, char **argv)
     ADD("every-verb-reaches-core-and-answers-with-its-job",
         every_verb_reaches_core_and_answers_with_its_job);
     ADD("questions-are-answered-at-once", questions_are_answered_at_once);
+    ADD("changes-of-a-gpu-are-answered-at-once-with-it",
+        changes_of_a_gpu_are_answered_at_once_with_it);
+    ADD("metrics-are-text", metrics_are_text);
     ADD("a-dry-run-answers-with-changes", a_dry_run_answers_with_changes);
     ADD("logs-are-text-that-is-valid", logs_are_text_that_is_valid);
     ADD("head-is-get-without-a-body", head_is_get_without_a_body);

@@ -134,7 +134,7 @@ static void plans(void)
     g_autoptr(GPtrArray) made = at_plan_changes(NULL, one, NULL, &error);
     g_assert_nonnull(find(made, "GPUs: passthrough"));
     g_autoptr(GPtrArray) policies = at_plan_changes(one, strict, NULL, &error);
-    g_assert_nonnull(find(policies, "isolation any, a failed card: stop -> isolation exclusive"));
+    g_assert_nonnull(find(policies, "isolation any, a failed card: leave -> isolation exclusive"));
     g_autoptr(GPtrArray) same = at_plan_changes(one, one, NULL, &error);
     g_assert_cmpuint(same->len, ==, 0);
 }

@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* GPUs as the API shows them: the card, what it can be, what is left of it, and who holds what. */
+#include <string.h>
+
+#include "base/error.h"
+#include "base/json.h"
+#include "core/gpu.h"
+
+const char *at_gpu_state(const struct at_gpu_card *card, const at_gpu_rec *rec)
+{
+    bool usable = false;
+    for (unsigned k = 0; card && k < AT_GPU_N_KINDS; k++)
+        usable = usable || !card->obstacle[k];
+    if (!card)
+        return "absent";
+    if (rec->quarantined)
+        return "quarantined";
+    if (rec->holds->len)
+        return "used";
+    if (rec->reserved)
+        return "reserved";
+    return usable ? "free" : "unusable";
+}
+
+static JsonArray *strings(char *const *list)
+{
+    JsonArray *arr = json_array_new();
+    for (; list && *list; list++)
+        json_array_add_string_element(arr, *list);
+    return arr;
+}
+
+/* {"passthrough": null, "vgpu": "why not", ...} */
+static JsonObject *modes_json(const struct at_gpu_card *card)
+{
+    JsonObject *o = json_object_new();
+    for (unsigned k = 0; k < AT_GPU_N_KINDS; k++)
+        at_json_set_str(o, at_gpu_kind_name((enum at_gpu_kind)k), card->obstacle[k]);
+    return o;
+}
+
+static JsonObject *hold_json(const struct at_gpu_hold_rec *h)
+{
+    g_autofree char *holder = g_strdup_printf("%s/%s", h->vdc, h->workstation);
+    JsonObject *o = json_object_new();
+    json_object_set_string_member(o, "holder", holder);
+    json_object_set_string_member(o, "vdc", h->vdc);
+    json_object_set_string_member(o, "workstation", h->workstation);
+    json_object_set_int_member(o, "request", h->request);
+    json_object_set_string_member(o, "profile", h->profile->name);
+    json_object_set_string_member(o, "isolation", at_gpu_isolation_name(h->profile->isolation));
+    json_object_set_int_member(o, "memory", (int64_t)h->profile->memory);
+    json_object_set_int_member(o, "start", h->start);
+    json_object_set_int_member(o, "slices", h->profile->slices);
+    json_object_set_boolean_member(o, "attached", h->attached);
+    json_object_set_boolean_member(o, "kept", h->keep);
+    json_object_set_boolean_member(o, "given_up", g_str_equal(h->machine, AT_GPU_NOBODY));
+    at_json_set_str(o, "function", h->function);
+    at_json_set_str(o, "since", h->since);
+    return o;
+}
+
+static void set_known(JsonObject *o, const char *name, bool known, int64_t value)
+{
+    if (known)
+        json_object_set_int_member(o, name, value);
+    else
+        json_object_set_null_member(o, name);
+}
+
+static JsonObject *health_json(const struct at_gpu_health *h)
+{
+    const struct {
+        const char *name;
+        unsigned bit;
+        int64_t value;
+    } values[] = {
+        {"temperature_c", AT_GPU_KNOWS_TEMPERATURE, h->temperature_c},
+        {"power_mw", AT_GPU_KNOWS_POWER, h->power_mw},
+        {"power_limit_mw", AT_GPU_KNOWS_POWER, h->power_limit_mw},
+        {"utilization_percent", AT_GPU_KNOWS_UTILIZATION, h->utilization_gpu},
+        {"memory_used", AT_GPU_KNOWS_MEMORY_USED, (int64_t)h->memory_used},
+        {"ecc_corrected", AT_GPU_KNOWS_ECC, (int64_t)h->ecc_corrected},
+        {"ecc_uncorrected", AT_GPU_KNOWS_ECC, (int64_t)h->ecc_uncorrected},
+        {"rows_corrected", AT_GPU_KNOWS_ROWS, h->rows_corrected},
+        {"rows_uncorrected", AT_GPU_KNOWS_ROWS, h->rows_uncorrected},
+    };
+    JsonObject *o = json_object_new();
+    for (unsigned i = 0; i < G_N_ELEMENTS(values); i++)
+        set_known(o, values[i].name, h->known & values[i].bit, values[i].value);
+    json_object_set_boolean_member(o, "lost", h->lost);
+    return o;
+}
+
+static JsonObject *mig_json(const struct at_gpu_card *card)
+{
+    JsonObject *o = json_object_new();
+    json_object_set_boolean_member(o, "capable", card->mig_capable);
+    json_object_set_boolean_member(o, "on", card->mig_on);
+    json_object_set_boolean_member(o, "pending", card->mig_pending);
+    json_object_set_int_member(o, "slices", card->grid_slices);
+    return o;
+}
+
+static JsonArray *neighbours_json(const struct at_gpu_card *card)
+{
+    JsonArray *arr = json_array_new();
+    for (unsigned i = 0; i < card->neighbours->len; i++) {
+        const struct at_gpu_neighbour *n = card->neighbours->pdata[i];
+        JsonObject *o = json_object_new();
+        json_object_set_string_member(o, "address", n->address);
+        at_json_set_str(o, "name", n->name);
+        at_json_set_str(o, "driver", n->driver);
+        json_object_set_boolean_member(o, "bridge", n->bridge);
+        json_object_set_boolean_member(o, "same_card", n->same_card);
+        json_array_add_object_element(arr, o);
+    }
+    return arr;
+}
+
+static JsonArray *processes_json(const struct at_gpu_card *card)
+{
+    JsonArray *arr = json_array_new();
+    for (unsigned i = 0; i < card->processes->len; i++) {
+        const struct at_gpu_process *p = card->processes->pdata[i];
+        JsonObject *o = json_object_new();
+        json_object_set_int_member(o, "pid", p->pid);
+        at_json_set_str(o, "name", p->name);
+        json_object_set_int_member(o, "memory", (int64_t)p->memory);
+        json_array_add_object_element(arr, o);
+    }
+    return arr;
+}
+
+static JsonArray *profiles_json(const struct at_gpu_card *card)
+{
+    JsonArray *arr = json_array_new();
+    for (unsigned i = 0; i < card->profiles->len; i++)
+        json_array_add_object_element(arr, at_gpu_profile_json(card->profiles->pdata[i]));
+    return arr;
+}
+
+static void add_device(JsonObject *o, const struct at_gpu_card *card)
+{
+    at_json_set_str(o, "driver", card->driver);
+    set_known(o, "iommu_group", card->iommu_group >= 0, card->iommu_group);
+    set_known(o, "numa_node", card->numa_node >= 0, card->numa_node);
+    json_object_set_array_member(o, "reset_methods", strings(card->reset_methods));
+    json_object_set_int_member(o, "window", (int64_t)at_gpu_card_window(card));
+    json_object_set_boolean_member(o, "boot_vga", card->boot_vga);
+    json_object_set_int_member(o, "vfs_on", card->vfs_on);
+    json_object_set_int_member(o, "vfs_total", card->vfs_total);
+    json_object_set_array_member(o, "neighbours", neighbours_json(card));
+    json_object_set_array_member(o, "processes", processes_json(card));
+    json_object_set_array_member(o, "profiles", profiles_json(card));
+}
+
+static double fragmentation(const struct at_gpu_layout *site, const char *id)
+{
+    for (unsigned i = 0; i < site->node.n_cards; i++) {
+        const struct at_gpu_place_card *place = &site->place[i];
+        if (g_str_equal(place->card->id, id))
+            return at_gpu_fragmentation(place->card, place->holds, place->n_holds);
+    }
+    return 0;
+}
+
+static JsonObject *gpu_json(const at_gpu_rec *rec, const struct at_gpu_card *card,
+                            const struct at_gpu_layout *site, bool full)
+{
+    JsonObject *o = json_object_new();
+    JsonArray *holds = json_array_new();
+    json_object_set_string_member(o, "id", rec->id);
+    json_object_set_string_member(o, "node", rec->node);
+    json_object_set_string_member(o, "address", rec->address);
+    at_json_set_str(o, "vendor", rec->vendor_name);
+    at_json_set_str(o, "name", rec->name);
+    at_json_set_str(o, "serial", rec->serial);
+    set_known(o, "memory", rec->memory > 0, (int64_t)rec->memory);
+    at_json_set_str(o, "architecture", card ? card->architecture : NULL);
+    json_object_set_string_member(o, "state", at_gpu_state(card, rec));
+    at_json_set_str(o, "reserved", rec->reserved);
+    at_json_set_str(o, "quarantined", rec->quarantined);
+    at_json_set_str(o, "unknown", card ? card->unknown : NULL);
+    at_json_set_str(o, "first_seen", rec->first_seen);
+    for (unsigned i = 0; i < rec->holds->len; i++)
+        json_array_add_object_element(holds, hold_json(rec->holds->pdata[i]));
+    json_object_set_array_member(o, "holds", holds);
+    if (rec->test)
+        json_object_set_member(o, "test", json_node_copy(rec->test));
+    if (!card)
+        return o;
+    json_object_set_object_member(o, "modes", modes_json(card));
+    json_object_set_object_member(o, "mig", mig_json(card));
+    json_object_set_object_member(o, "health", health_json(&card->health));
+    json_object_set_double_member(o, "fragmentation", fragmentation(site, rec->id));
+    if (full)
+        add_device(o, card);
+    return o;
+}
+
+static int by_address(const void *a, const void *b)
+{
+    const at_gpu_rec *x = *(at_gpu_rec *const *)a, *y = *(at_gpu_rec *const *)b;
+    int nodes = g_strcmp0(x->node, y->node);
+    return nodes ? nodes : g_strcmp0(x->address, y->address);
+}
+
+JsonNode *at_core_gpu_list(struct at_core *core, GError **error)
+{
+    g_autoptr(GPtrArray) recs = at_gpu_rec_load_all(core->catalog, error);
+    g_autoptr(at_gpu_layout) site = recs ? at_gpu_layout_new(core, NULL, NULL, error) : NULL;
+    if (!site)
+        return NULL;
+    JsonArray *list = json_array_new();
+    g_ptr_array_sort(recs, by_address);
+    for (unsigned i = 0; i < recs->len; i++) {
+        const at_gpu_rec *rec = recs->pdata[i];
+        json_array_add_object_element(
+            list, gpu_json(rec, at_gpus_find(site->cards, rec->id), site, false));
+    }
+    return at_json_take_arr(list);
+}
+
+/* By its id, the beginning of it if that is enough, or its address. */
+char *at_gpu_resolve(struct at_core *core, const char *name, GError **error)
+{
+    g_autoptr(GPtrArray) recs = at_gpu_rec_load_all(core->catalog, error);
+    const at_gpu_rec *found = NULL;
+    for (unsigned i = 0; recs && i < recs->len; i++) {
+        const at_gpu_rec *rec = recs->pdata[i];
+        bool short_address = g_str_has_prefix(rec->address, "0000:") &&
+                             g_str_equal(rec->address + strlen("0000:"), name);
+        if (g_str_equal(rec->id, name) || g_str_equal(rec->address, name) || short_address)
+            return g_strdup(rec->id);
+        if (*name == '\0' || !g_str_has_prefix(rec->id, name))
+            continue;
+        if (found) {
+            at_error(error, AT_ERROR_INVALID, "\"%s\" means GPU %s or GPU %s; write more of it",
+                     name, found->id, rec->id);
+            return NULL;
+        }
+        found = rec;
+    }
+    if (recs && !found)
+        at_error(error, AT_ERROR_NOT_FOUND, "GPU %s does not exist; `atoll gpu list` shows them",
+                 name);
+    return found ? g_strdup(found->id) : NULL;
+}
+
+JsonNode *at_core_gpu_view(struct at_core *core, const char *name, GError **error)
+{
+    g_autofree char *id = at_gpu_resolve(core, name, error);
+    g_autoptr(at_gpu_rec) rec = id ? at_gpu_rec_load(core->catalog, id, error) : NULL;
+    g_autoptr(at_gpu_layout) site = rec ? at_gpu_layout_new(core, NULL, NULL, error) : NULL;
+    return site ? at_json_take_obj(gpu_json(rec, at_gpus_find(site->cards, id), site, true)) : NULL;
+}
+
+JsonArray *at_gpu_holds_of(struct at_core *core, const char *vdc, const char *workstation)
+{
+    JsonArray *list = json_array_new();
+    g_autoptr(GPtrArray) recs = at_gpu_rec_load_all(core->catalog, NULL);
+    for (unsigned i = 0; recs && i < recs->len; i++) {
+        const at_gpu_rec *rec = recs->pdata[i];
+        for (unsigned k = 0; k < rec->holds->len; k++) {
+            const struct at_gpu_hold_rec *h = rec->holds->pdata[k];
+            if (!g_str_equal(h->vdc, vdc) || !g_str_equal(h->workstation, workstation) ||
+                g_str_equal(h->machine, AT_GPU_NOBODY))
+                continue;
+            JsonObject *o = hold_json(h);
+            json_object_set_string_member(o, "gpu", rec->id);
+            json_object_set_string_member(o, "address", rec->address);
+            at_json_set_str(o, "name", rec->name);
+            json_array_add_object_element(list, o);
+        }
+    }
+    return list;
+}

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The GPUs of the site: which there are, who holds what, and carrying grants out on this host.
+ * What is granted is in the catalog before anything is changed on the host, and leaves it after
+ * everything is changed back: a crash at any point leaves a record of what may be there. */
+#pragma once
+#include "core/core-internal.h"
+#include "core/record-gpu.h"
+#include "gpu/device.h"
+#include "gpu/placement.h"
+
+struct at_gpus;
+
+/* Looks at the host once (blocks), and from then on whenever it changes. Main thread. */
+bool at_gpus_open(struct at_core *core, GError **error);
+void at_gpus_close(struct at_core *core);
+/* Looks at the host again and brings the records up to date. Any thread; blocks. */
+bool at_gpus_scan(struct at_core *core, GError **error);
+/* The same soon, in a thread of its own. Any thread. */
+void at_gpus_scan_later(struct at_core *core);
+/* What the last scan found: struct at_gpu_card*, not to be changed; unref. Any thread. */
+GPtrArray *at_gpus_cards(struct at_core *core);
+const struct at_gpu_card *at_gpus_find(const GPtrArray *cards, const char *id);
+const char *at_gpus_node(struct at_core *core);
+/* Around planning and the commit of the plan. */
+void at_gpus_plan_lock(struct at_core *core);
+void at_gpus_plan_unlock(struct at_core *core);
+/* Around a change of this host's devices; one at a time, and no scan meanwhile. What is given
+ * is valid until the end. Blocks. */
+const struct at_gpu_host *at_gpus_change_begin(struct at_core *core);
+void at_gpus_change_end(struct at_core *core);
+/* Every @seconds: health of the cards, and releases that failed. Worker thread. */
+void at_gpus_look(struct at_core *core);
+
+/* ---- planning (gpu-plan.c) ---- */
+/* The site as placement sees it. */
+struct at_gpu_layout {
+    GPtrArray *cards, *recs; /* struct at_gpu_card*, at_gpu_rec* (of the same order; NULL: none) */
+    struct at_gpu_place_card *place;
+    struct at_gpu_place_node node;
+    GPtrArray *texts; /* holds and reasons that @place points to */
+};
+/* @without_vdc, @without_machine  whose holds are left out, or NULL */
+struct at_gpu_layout *at_gpu_layout_new(struct at_core *core, const char *without_vdc,
+                                        const char *without_machine, GError **error);
+typedef struct at_gpu_layout at_gpu_layout;
+void at_gpu_layout_free(struct at_gpu_layout *site);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(at_gpu_layout, at_gpu_layout_free)
+
+/* Where what @def asks for would go; @workstation NULL: all of them. @vdc names the holders. The
+ * quota counts what the VDC has in @site and what it would get. */
+struct at_gpu_plan *at_gpu_plan_for(const struct at_gpu_layout *site, const char *vdc,
+                                    const struct at_definition *def, const char *workstation,
+                                    GError **error);
+/* Whether all of it could be had, leaving out what the VDC has now. At once when there is nothing
+ * asked for. */
+bool at_gpu_plan_check(struct at_core *core, const char *vdc, const struct at_definition *def,
+                       GError **error);
+/* For `gpu plan`: {"grants": [...]}, or the refusal in {"refused": {"code", "message"}}. */
+JsonNode *at_gpu_plan_json(struct at_core *core, const struct at_definition *def, GError **error);
+
+/* ---- grants (gpu-grant.c); worker threads, under the machine's lock ----
+ * What is held belongs to the workstation of the VDC: the machine that a restore puts in its place
+ * takes it over. */
+enum at_gpu_release {
+    AT_GPU_DETACH, /* everything stays granted */
+    AT_GPU_RETURN, /* but for what is to be kept while it is stopped, it is given back */
+    AT_GPU_FORGET, /* all is given back */
+};
+/* What the machine asks for is held and attached; *ret_devices (struct at_gpu_device, cleared by
+ * the array) in the order of the definition. On failure nothing is held that was not before. */
+bool at_gpu_acquire(struct at_core *core, const at_vdc *vdc, const at_mach *mach,
+                    GCancellable *cancellable, GArray **ret_devices, GError **error);
+/* Detaches all that the machine has. What cannot be given back stays held and is tried again later;
+ * that is logged and told. */
+void at_gpu_release(struct at_core *core, const char *machine_id, enum at_gpu_release how);
+/* Gives back what machines have that neither run nor should; takes their locks. Worker thread. */
+void at_gpu_reconcile(struct at_core *core);
+/* The same soon, in a thread of its own. Any thread. */
+void at_gpu_reconcile_later(struct at_core *core);
+
+/* ---- snapshots and clones (gpu-clone.c) ---- */
+enum at_gpu_wish {
+    AT_GPU_WISH_SAME,       /* as the definition says */
+    AT_GPU_WISH_EQUIVALENT, /* what is as good as what the original had */
+    AT_GPU_WISH_NONE,
+};
+/* "same-profile", "equivalent", "none" */
+bool at_gpu_wish_parse(const char *text, enum at_gpu_wish *ret);
+bool at_gpu_wish_apply(struct at_definition *def, enum at_gpu_wish wish, const at_snap *snap,
+                       GError **error);
+/* What each workstation has now, and that it is not in the snapshot; into its consistency. */
+void at_gpu_note_captured(struct at_core *core, const at_vdc *vdc, at_snap *snap);
+
+/* ---- for people (gpu-view.c, gpu-verbs.c) ---- */
+/* What the card is to somebody who looks for one: free | used | reserved | quarantined | unusable,
+ * or absent without a @card. */
+const char *at_gpu_state(const struct at_gpu_card *card, const at_gpu_rec *rec);
+/* The id of the card that @name means: its id, the beginning of it, or its address. */
+char *at_gpu_resolve(struct at_core *core, const char *name, GError **error);
+JsonArray *at_gpu_holds_of(struct at_core *core, const char *vdc, const char *workstation);
+/* A card that must not be used any more: told, recorded, and its workstations are dealt with as
+ * their policies say. Main thread. */
+void at_gpu_quarantine(struct at_core *core, const char *id, const char *reason);

@@ -1,0 +1,241 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""GPUs through the daemon and the program, on a tree of files in place of /sys and a double of NVIDIA's
+library: the inventory, plans and refusals, what is kept for the host, what comes and goes. Nothing is
+attached here, because files do not act as a kernel does."""
+import os
+import subprocess
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../lib"))
+from site_lib import Site, check, run_tests, skip_all, wait_until  # noqa: E402
+
+TEAM = """
+vdc: {vdc}
+{policy}
+workstations:
+  - name: tune
+    memory: 64 MiB
+    disks: [{{size: 16 MiB}}]
+    gpus: [{gpus}]
+"""
+
+
+class Tree:
+    """A host's files, made by a program that goes with the test."""
+
+    def __init__(self):
+        self.process = subprocess.Popen([os.environ["ATOLL_MAKE_TREE"]], stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        self.root = self.line()
+
+    def line(self):
+        for line in self.process.stdout:
+            if not line.startswith("#"):
+                return line.strip()
+        raise OSError("the tree's program ended")
+
+    def do(self, *words):
+        self.process.stdin.write(" ".join(words) + "\n")
+        self.process.stdin.flush()
+        check(self.line() == "done", "the tree's program failed")
+
+    def end(self):
+        self.process.stdin.close()
+        self.process.wait(30)
+
+
+def on_cards(func, *cards, nvml=None):
+    """A site whose host has @cards; @nvml: lines of the double's state, after its versions."""
+    def test():
+        tree, site = Tree(), Site()
+        try:
+            for card in cards:
+                tree.do("add", *card.split())
+            os.environ["ATOLL_GPU_ROOT"] = tree.root
+            os.environ["ATOLL_NVML"] = os.path.join(site.root, "no-such-library")
+            if nvml is not None:
+                state = os.path.join(site.root, "nvml")
+                with open(state, "w", encoding="ascii") as f:
+                    f.write("driver 580.65.06\nnvml 13.580.65.06\ncuda 13000\nhost 1\n" + nvml)
+                os.environ["ATOLL_NVML_DOUBLE"] = state
+                os.environ["ATOLL_NVML"] = os.environ["ATOLL_NVML_LIBRARY"]
+            site.tree = tree
+            site.start()
+            func(site)
+        finally:
+            site.end()
+            tree.end()
+    return test
+
+
+def gpus(site):
+    return {g["address"]: g for g in site.json("gpu", "list")}
+
+
+def definition(site, name, wants, policy=""):
+    path = os.path.join(site.root, f"{name}.yaml")
+    with open(path, "w", encoding="utf-8") as f:
+        f.write(TEAM.format(vdc=name, gpus=wants, policy=policy))
+    return path
+
+
+def plan(site, wants, name="team", policy=""):
+    return site.atoll("gpu", "plan", "-f", definition(site, name, wants, policy), check_rc=False)
+
+
+H100 = "h100-pcie 0000:41:00.0"
+L40S = "l40s 0000:81:00.0"
+
+
+def inventory(site):
+    """What is there is listed with what it can be and why it cannot be something else."""
+    cards = gpus(site)
+    check(sorted(cards) == ["0000:41:00.0", "0000:81:00.0", "0000:c1:00.0"], f"found {cards}")
+    h100 = cards["0000:41:00.0"]
+    check(h100["state"] == "free" and h100["modes"]["passthrough"] is None, f"H100: {h100}")
+    check(h100["memory"] is None and "cannot be loaded" in h100["unknown"], f"unknown: {h100}")
+    no_reset = cards["0000:c1:00.0"]
+    check("no way to reset" in no_reset["modes"]["passthrough"], f"no reset: {no_reset}")
+    shown = site.atoll("gpu", "show", "41:00.0").stdout
+    check("passthrough" in shown and "iommu group" in shown, shown)
+    check(site.atoll("gpu", "show", "99:00.0", check_rc=False).returncode == 3, "there is no such card")
+    text = site.atoll("gpu", "list").stdout
+    check("[........]" in text and "can be passthrough" in text, text)
+
+
+def library(site):
+    """With the vendor's library the card has its own name, its memory and its profiles."""
+    card = gpus(site)["0000:41:00.0"]
+    check(card["id"].startswith("GPU-"), f"id {card['id']}")
+    check(card["memory"] == 80 << 30 or card["memory"] > 70 << 30, f"memory {card['memory']}")
+    check(card["unknown"] is None and card["health"]["temperature_c"] is not None, f"health {card}")
+    full = site.json("gpu", "show", card["id"][:12])
+    names = {p["name"] for p in full["profiles"]}
+    check("passthrough" in names and "H100-2-20C" in names, f"profiles {names}")
+
+
+def planned(site):
+    """A plan names the card, the profile and the slices; a refusal who or what is in the way."""
+    done = plan(site, "{profile: H100-2-20C}, {memory: '>= 30 GiB', isolation: hardware}")
+    check(done.returncode == 0, done.stderr)
+    check("team/tune" in done.stdout and "H100-2-20C" in done.stdout and "hardware" in done.stdout,
+          done.stdout)
+    done = plan(site, "{profile: H900-1C}")
+    check(done.returncode != 0 and "H900-1C" in done.stderr, f"no such profile: {done}")
+    done = plan(site, "{profile: passthrough, count: 3}")
+    check(done.returncode != 0 and "passthrough" in done.stderr, f"too many: {done}")
+    done = plan(site, "{profile: H100-20C}", policy="gpu_policy: {isolation: hardware}")
+    check(done.returncode != 0 and "VDC team" in done.stderr, f"the policy: {done}")
+    done = plan(site, "{profile: H100-1-10C, count: 3}", policy="gpu_policy: {quota: {slices: 2}}")
+    check(done.returncode != 0 and "quota" in done.stderr, f"the quota: {done}")
+    done = site.atoll("apply", "-f", definition(site, "team", "{profile: H900-1C}"), check_rc=False)
+    check(done.returncode != 0 and "H900-1C" in done.stderr, f"applied: {done}")
+    check(site.json("vdc", "list") == [], "a refused VDC was made")
+
+
+def reserved(site):
+    """What is kept for the host is given to nobody, and the reason is told."""
+    site.atoll("gpu", "reserve", "41:00.0", "--reason", "inference of the host")
+    check(gpus(site)["0000:41:00.0"]["state"] == "reserved", "not reserved")
+    done = plan(site, "{profile: passthrough}")
+    check(done.returncode != 0 and "inference of the host" in done.stderr, f"planned: {done}")
+    site.kill()
+    site.start()
+    check(gpus(site)["0000:41:00.0"]["reserved"] == "inference of the host", "forgotten")
+    site.atoll("gpu", "release", "41:00.0")
+    check(plan(site, "{profile: passthrough}").returncode == 0, "still not given")
+
+
+def changes(site):
+    """Cards that come, go and move are noticed, and known again."""
+    first = gpus(site)["0000:41:00.0"]["id"]
+    site.tree.do("add", *L40S.split())
+    site.atoll("gpu", "rescan")
+    check("0000:81:00.0" in gpus(site), "a new card was not found")
+    site.tree.do("remove", "0000:81:00.0")
+    site.atoll("gpu", "rescan")
+    check(gpus(site)["0000:81:00.0"]["state"] == "absent", "a card that went is still there")
+    site.tree.do("add", *L40S.split())
+    site.atoll("gpu", "rescan")
+    check(gpus(site)["0000:81:00.0"]["state"] == "free", "it did not return")
+    with open(site.log, encoding="utf-8", errors="replace") as f:
+        log = f.read()
+    for event in ("gpu.added", "gpu.lost", "gpu.returned"):
+        check(event in log, f"no event {event}")
+    check(gpus(site)["0000:41:00.0"]["id"] == first, "another card has changed")
+
+
+def moved(site):
+    """A card with a name of its own is the same one at another address."""
+    card = gpus(site)["0000:41:00.0"]
+    site.atoll("gpu", "reserve", "41:00.0", "--reason", "ours")
+    state = os.environ["ATOLL_NVML_DOUBLE"]
+    site.tree.do("remove", "0000:41:00.0")
+    site.tree.do("add", "h100-pcie", "0000:42:00.0")
+    with open(state, encoding="ascii") as f:
+        text = f.read()
+    with open(state, "w", encoding="ascii") as f:
+        f.write(text.replace("card 0000:41:00.0 h100-pcie", f"card 0000:42:00.0 h100-pcie uuid={card['id']}"))
+    site.kill()
+    site.start()
+    now = gpus(site)
+    check(list(now) == ["0000:42:00.0"], f"it is there twice: {now}")
+    check(now["0000:42:00.0"]["id"] == card["id"] and now["0000:42:00.0"]["reserved"] == "ours",
+          f"it is another card: {now}")
+
+
+def tested(site):
+    """The isolation test tells what it saw and what it could not see, and keeps it."""
+    done = site.atoll("gpu", "test-isolation", "41:00.0", check_rc=False)
+    check(done.returncode == 0, done.stderr)
+    checks = {c["check"]: c for c in site.json("gpu", "show", "41:00.0")["test"]["checks"]}
+    check(checks["iommu group"]["verdict"] == "passed", f"group: {checks}")
+    check(checks["noisy neighbour"]["verdict"] == "not tested", f"neighbour: {checks}")
+    done = site.atoll("gpu", "test-isolation", "c1:00.0", check_rc=False)
+    check(done.returncode == 4 and "walls" in done.stderr, f"a card without reset: {done}")
+
+
+def metrics(site):
+    """Prometheus reads the inventory."""
+    done = subprocess.run(["curl", "-sS", "--unix-socket", site.socket, "http://atoll/metrics"],
+                          capture_output=True, text=True, check=True, timeout=30)
+    lines = done.stdout.splitlines()
+    info = [line for line in lines if line.startswith("atoll_gpu_info{")]
+    check(len(info) == 1 and 'address="0000:41:00.0"' in info[0] and 'state="free"' in info[0],
+          f"info: {info}")
+    heat = [line for line in lines if line.startswith("atoll_gpu_temperature_celsius{")]
+    check(len(heat) == 1, f"temperature: {heat}")
+    helps = [line.split()[2] for line in lines if line.startswith("# HELP")]
+    types = [line.split()[2] for line in lines if line.startswith("# TYPE")]
+    check(helps == types and len(set(helps)) == len(helps), f"families: {helps} {types}")
+
+
+def sick(site):
+    """A card that falls off the bus is taken out of use, until somebody says otherwise."""
+    with open(os.environ["ATOLL_NVML_DOUBLE"], "a", encoding="ascii") as f:
+        f.write("event 0000:41:00.0 79\n")
+    wait_until("the quarantine", lambda: gpus(site)["0000:41:00.0"]["state"] == "quarantined", 60)
+    done = plan(site, "{profile: passthrough}")
+    check(done.returncode != 0 and "quarantine" in done.stderr, f"planned: {done}")
+    site.atoll("gpu", "release", "41:00.0")
+    check(gpus(site)["0000:41:00.0"]["state"] == "free", "not released")
+
+
+if __name__ == "__main__":
+    if os.geteuid() != 0:
+        skip_all("needs root")
+    NO_RESET = "mi300x 0000:c1:00.0 no-reset"
+    HOST = "card 0000:41:00.0 h100-pcie\n"
+    sys.exit(run_tests([
+        ("what-is-there-is-listed-with-what-it-can-be", on_cards(inventory, H100, L40S, NO_RESET)),
+        ("the-library-gives-a-card-its-name-and-its-profiles",
+         on_cards(library, H100 + " vfs=4 vendor", nvml=HOST)),
+        ("a-plan-shows-where-and-a-refusal-why", on_cards(planned, H100 + " vfs=4 vendor", nvml=HOST)),
+        ("what-is-kept-for-the-host-is-given-to-nobody", on_cards(reserved, H100)),
+        ("cards-that-come-and-go-are-noticed", on_cards(changes, H100)),
+        ("a-card-that-moved-is-known-again", on_cards(moved, H100, nvml=HOST)),
+        ("the-isolation-test-tells-what-it-saw", on_cards(tested, H100, NO_RESET)),
+        ("metrics-are-there-for-prometheus", on_cards(metrics, H100, nvml=HOST)),
+        ("a-card-that-fails-is-taken-out-of-use", on_cards(sick, H100, nvml=HOST)),
+    ]))

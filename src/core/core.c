@@ -244,7 +244,7 @@ struct at_core *at_core_open(const struct at_core_config *config, GError **error
         !choose_accel(core, config->accel, error) || !at_nbd_start(core, error))
         goto fail;
     at_node_open(core);
-    if (!at_gpus_open(core, error))
+    if (!at_gpus_open(core, config->gpu_isolation, error))
         goto fail;
     if (!at_core_adopt(core, error) || !at_machines_unpin_unknown(core, error) ||
         !at_jobs_recover(core, error) || !at_seal_what_is_left(core, error) ||

@@ -15,11 +15,12 @@ struct at_core;
 
 struct at_core_config {
     const char *state_dir;
-    const char *guard_path;  /* atoll-guard */
-    const char *plugin_path; /* nbdkit-atoll-plugin.so */
-    const char *accel;       /* auto | kvm | tcg: site default */
-    double verify_days;      /* the vault is read back within so many; 0: never */
-    unsigned verify_mib;     /* per second at most, for that; 0: 10 */
+    const char *guard_path;    /* atoll-guard */
+    const char *plugin_path;   /* nbdkit-atoll-plugin.so */
+    const char *accel;         /* auto | kvm | tcg: site default */
+    const char *gpu_isolation; /* the weakest that is given: any | shared | hardware | exclusive */
+    double verify_days;        /* the vault is read back within so many; 0: never */
+    unsigned verify_mib;       /* per second at most, for that; 0: 10 */
 };
 
 /* Opens (or creates) the site: locks the state directory, opens catalog and vault, starts or finds

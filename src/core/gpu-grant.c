@@ -171,6 +171,7 @@ static enum outcome try_hold(struct at_core *core, const at_vdc *vdc, const at_m
     enum at_gpu_isolation weakest = AT_GPU_ANY;
     bool ok;
     at_gpu_isolation_parse(vdc->def->gpu_policy.isolation, &weakest);
+    weakest = MAX(weakest, at_gpus_weakest(core));
     if (is_held(recs, mach, ws, weakest, held->len)) {
         ok = take_over(core, recs, mach, &local);
     } else if (held->len) {

@@ -1,7 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the files of gpu.h share about single holds. */
+/* What the files of gpu.h share. */
 #pragma once
 #include "core/gpu.h"
+
+/* Brings the records up to date with @cards, which take from them what they cannot say themselves
+ * (gpu-compare.c). CONFLICT when a record was changed meanwhile. */
+bool at_gpus_compare(struct at_core *core, GPtrArray *cards, GError **error);
+/* @user: the core (gpu-health.c). */
+void at_gpu_fault_met(const char *address, unsigned xid, bool lost, void *user);
+
+/* ---- single holds (gpu-attach.c) ---- */
 
 /* One hold, by names that stay while records are loaded again. */
 struct at_gpu_which {

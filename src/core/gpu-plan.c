@@ -81,6 +81,7 @@ struct at_gpu_layout *at_gpu_layout_new(struct at_core *core, const char *withou
         return NULL;
     struct at_gpu_layout *site = g_new0(struct at_gpu_layout, 1);
     site->cards = at_gpus_cards(core);
+    site->weakest = at_gpus_weakest(core);
     site->recs = g_ptr_array_new_with_free_func(rec_free);
     site->texts = g_ptr_array_new_with_free_func(g_free);
     site->place = g_new0(struct at_gpu_place_card, site->cards->len + 1);
@@ -199,11 +200,12 @@ struct at_gpu_plan *at_gpu_plan_for(const struct at_gpu_layout *site, const char
 {
     struct requests r = requests_of(vdc, def, workstation);
     g_autofree char *who = g_strdup_printf("VDC %s", vdc);
-    struct at_gpu_policy policy = {.who = who};
-    at_gpu_isolation_parse(def->gpu_policy.isolation, &policy.weakest);
+    struct at_gpu_policy policies[] = {{.weakest = site->weakest, .who = "this site"},
+                                       {.who = who}};
+    at_gpu_isolation_parse(def->gpu_policy.isolation, &policies[1].weakest);
     struct at_gpu_plan *plan =
         at_gpu_place(&site->node, 1, (const struct at_gpu_request *)(void *)r.items->data,
-                     r.items->len, &policy, 1, 0, error);
+                     r.items->len, policies, G_N_ELEMENTS(policies), 0, error);
     if (plan && !within_quota(site, vdc, def, plan, error))
         g_clear_pointer(&plan, at_gpu_plan_free);
     requests_clear(&r);

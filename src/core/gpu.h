@@ -11,7 +11,7 @@
 struct at_gpus;
 
 /* Looks at the host once (blocks), and from then on whenever it changes. Main thread. */
-bool at_gpus_open(struct at_core *core, GError **error);
+bool at_gpus_open(struct at_core *core, const char *weakest, GError **error);
 void at_gpus_close(struct at_core *core);
 /* Looks at the host again and brings the records up to date. Any thread; blocks. */
 bool at_gpus_scan(struct at_core *core, GError **error);
@@ -21,6 +21,8 @@ void at_gpus_scan_later(struct at_core *core);
 GPtrArray *at_gpus_cards(struct at_core *core);
 const struct at_gpu_card *at_gpus_find(const GPtrArray *cards, const char *id);
 const char *at_gpus_node(struct at_core *core);
+/* What the site allows at least. */
+enum at_gpu_isolation at_gpus_weakest(struct at_core *core);
 /* Around planning and the commit of the plan. */
 void at_gpus_plan_lock(struct at_core *core);
 void at_gpus_plan_unlock(struct at_core *core);
@@ -37,7 +39,8 @@ struct at_gpu_layout {
     GPtrArray *cards, *recs; /* struct at_gpu_card*, at_gpu_rec* (of the same order; NULL: none) */
     struct at_gpu_place_card *place;
     struct at_gpu_place_node node;
-    GPtrArray *texts; /* holds and reasons that @place points to */
+    enum at_gpu_isolation weakest; /* that the site allows */
+    GPtrArray *texts;              /* holds and reasons that @place points to */
 };
 /* @without_vdc, @without_machine  whose holds are left out, or NULL */
 struct at_gpu_layout *at_gpu_layout_new(struct at_core *core, const char *without_vdc,

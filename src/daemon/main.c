@@ -18,7 +18,7 @@ enum { EXIT_USAGE = 2, FILES_WANTED = 65536 };
 enum { VERIFY_DAYS = 30, VERIFY_DAYS_MAX = 3650, VERIFY_RATE = 10, VERIFY_RATE_MAX = 100000 };
 
 struct options {
-    char *state, *socket, *accel;
+    char *state, *socket, *accel, *gpu_isolation;
     gboolean foreground, verbose, version;
     double verify_days;
     int verify_rate;
@@ -29,6 +29,24 @@ static void options_clear(struct options *o)
     g_free(o->state);
     g_free(o->socket);
     g_free(o->accel);
+    g_free(o->gpu_isolation);
+}
+
+static bool check_words(const struct options *o)
+{
+    static const char *const accels[] = {"auto", "kvm", "tcg", NULL};
+    static const char *const isolations[] = {"any", "shared", "hardware", "exclusive", NULL};
+    if (!g_strv_contains(accels, o->accel)) {
+        fprintf(stderr, "atolld: --accel: auto, kvm or tcg, found \"%s\"\n", o->accel);
+        return false;
+    }
+    if (!g_strv_contains(isolations, o->gpu_isolation)) {
+        fprintf(stderr,
+                "atolld: --gpu-isolation: any, shared, hardware or exclusive, found \"%s\"\n",
+                o->gpu_isolation);
+        return false;
+    }
+    return true;
 }
 
 static bool parse_options(int argc, char **argv, struct options *o)
@@ -40,6 +58,10 @@ static bool parse_options(int argc, char **argv, struct options *o)
          "Where the API listens (default /run/atoll/atolld.sock)", "PATH"},
         {"accel", 0, 0, G_OPTION_ARG_STRING, &o->accel,
          "How guests run unless they say otherwise: auto (default), kvm or tcg", "NAME"},
+        {"gpu-isolation", 0, 0, G_OPTION_ARG_STRING, &o->gpu_isolation,
+         "The weakest way of sharing GPUs that is given: any (default), shared, hardware, "
+         "exclusive",
+         "CLASS"},
         {"verify-days", 0, 0, G_OPTION_ARG_DOUBLE, &o->verify_days,
          "The vault is read back once in so many days (default 30; 0: never)", "DAYS"},
         {"verify-rate", 0, 0, G_OPTION_ARG_INT, &o->verify_rate,
@@ -69,6 +91,8 @@ static bool parse_options(int argc, char **argv, struct options *o)
         o->socket = g_strdup("/run/atoll/atolld.sock");
     if (!o->accel)
         o->accel = g_strdup("auto");
+    if (!o->gpu_isolation)
+        o->gpu_isolation = g_strdup("any");
     if (!(o->verify_days >= 0 && o->verify_days <= VERIFY_DAYS_MAX)) {
         fprintf(stderr, "atolld: --verify-days: from 0 (never) to %d\n", VERIFY_DAYS_MAX);
         return false;
@@ -77,12 +101,7 @@ static bool parse_options(int argc, char **argv, struct options *o)
         fprintf(stderr, "atolld: --verify-rate: MiB per second, from 1 to %d\n", VERIFY_RATE_MAX);
         return false;
     }
-    static const char *const accels[] = {"auto", "kvm", "tcg", NULL};
-    if (!g_strv_contains(accels, o->accel)) {
-        fprintf(stderr, "atolld: --accel: auto, kvm or tcg, found \"%s\"\n", o->accel);
-        return false;
-    }
-    return true;
+    return check_words(o);
 }
 
 /* Paths are kept and handed to other processes, which have other working directories. */
@@ -133,6 +152,7 @@ static int serve(const struct options *o, GMainLoop *loop, GError **error)
         .guard_path = guard,
         .plugin_path = plugin,
         .accel = o->accel,
+        .gpu_isolation = o->gpu_isolation,
         .verify_days = o->verify_days,
         .verify_mib = (unsigned)o->verify_rate,
     };

@@ -243,8 +243,10 @@ static bool release_vgpu(struct at_gpu_run *run, bool give_back, GError **error)
 static void close_nodes(const struct at_gpu_host *host, const struct at_gpu_attachment *att)
 {
     struct at_gpu_device device = {0};
-    if (!fill_device(host, att, &device, NULL))
-        return;
+    bool any = att->profile->kind == AT_GPU_PASSTHROUGH || att->function ||
+               (att->uuid && at_gpu_mdev_exists(host, att->uuid));
+    if (any)
+        fill_device(host, att, &device, NULL);
     for (char **node = device.nodes; node && *node; node++) {
         if (lchown(*node, 0, 0) == 0)
             chmod(*node, 0600);

@@ -134,6 +134,19 @@ def planned(site):
     check(site.json("vdc", "list") == [], "a refused VDC was made")
 
 
+def forbidden(site):
+    """What the site forbids is given to nobody, and it is told who forbids it."""
+    check(plan(site, "{profile: H100-20C}").returncode == 0, "not given without a policy")
+    site.kill()
+    site.start(args=["--gpu-isolation", "hardware"])
+    done = plan(site, "{profile: H100-20C}")
+    check(done.returncode != 0 and "this site" in done.stderr, f"the site's policy: {done}")
+    check(plan(site, "{profile: H100-2-20C}").returncode == 0, "a MIG slice is not given")
+    done = subprocess.run([f"{os.environ['ATOLL_BUILD']}/src/daemon/atolld", "--gpu-isolation", "hard"],
+                          capture_output=True, text=True, check=False, timeout=30)
+    check(done.returncode == 2 and "hardware" in done.stderr, f"an unknown class: {done}")
+
+
 def reserved(site):
     """What is kept for the host is given to nobody, and the reason is told."""
     site.atoll("gpu", "reserve", "41:00.0", "--reason", "inference of the host")
@@ -232,6 +245,8 @@ if __name__ == "__main__":
         ("the-library-gives-a-card-its-name-and-its-profiles",
          on_cards(library, H100 + " vfs=4 vendor", nvml=HOST)),
         ("a-plan-shows-where-and-a-refusal-why", on_cards(planned, H100 + " vfs=4 vendor", nvml=HOST)),
+        ("what-the-site-forbids-is-given-to-nobody",
+         on_cards(forbidden, H100 + " vfs=4 vendor", nvml=HOST)),
         ("what-is-kept-for-the-host-is-given-to-nobody", on_cards(reserved, H100)),
         ("cards-that-come-and-go-are-noticed", on_cards(changes, H100)),
         ("a-card-that-moved-is-known-again", on_cards(moved, H100, nvml=HOST)),

@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a scan has found against the records: cards that are new, moved, gone or back, and what is
+ * remembered of those that cannot say it now. */
+#include "base/clock.h"
+#include "base/json.h"
+#include "core/gpu-internal.h"
+#include "core/job.h"
+
+static void tell(struct at_core *core, const char *type, const at_gpu_rec *rec, const char *detail)
+{
+    JsonObject *data = json_object_new();
+    json_object_set_string_member(data, "address", rec->address);
+    at_json_set_str(data, "name", rec->name);
+    at_json_set_str(data, "detail", detail);
+    at_event_emit(core, type, rec->id, at_actor_daemon.user, data);
+}
+
+/* A card's own name counts; one that only its address names is the one that was there before. */
+static at_gpu_rec *known_as(const GPtrArray *recs, const struct at_gpu_card *card, const char *node)
+{
+    for (unsigned i = 0; i < recs->len; i++) {
+        at_gpu_rec *rec = recs->pdata[i];
+        if (g_str_equal(rec->id, card->id))
+            return rec;
+    }
+    for (unsigned i = 0; i < recs->len; i++) {
+        at_gpu_rec *rec = recs->pdata[i];
+        bool other_name = card->unknown || !g_str_has_prefix(rec->id, "GPU-");
+        if (other_name && g_str_equal(rec->address, card->address) &&
+            g_str_equal(rec->node, node) && rec->vendor == card->vendor &&
+            rec->device == card->device)
+            return rec;
+    }
+    return NULL;
+}
+
+static void replace(char **text, const char *with, bool *changed)
+{
+    if (g_strcmp0(*text, with) == 0)
+        return;
+    g_free(*text);
+    *text = g_strdup(with);
+    *changed = true;
+}
+
+static void remember_memory(struct at_gpu_card *card)
+{
+    for (unsigned i = 0; i < card->profiles->len; i++) {
+        struct at_gpu_profile *p = card->profiles->pdata[i];
+        if (p->kind == AT_GPU_PASSTHROUGH && p->memory == 0)
+            p->memory = card->memory;
+    }
+}
+
+/* What the card says of itself now is remembered; what it cannot say now is taken from memory. */
+static bool merge(struct at_core *core, at_gpu_rec *rec, struct at_gpu_card *card)
+{
+    bool changed = false;
+    if (!g_str_equal(rec->address, card->address)) {
+        g_autofree char *detail = g_strdup_printf("moved from %s", rec->address);
+        replace(&rec->address, card->address, &changed);
+        tell(core, "gpu.moved", rec, detail);
+    }
+    if (!rec->present) {
+        rec->present = changed = true;
+        tell(core, "gpu.returned", rec, NULL);
+    }
+    if (card->unknown && rec->name) {
+        g_free(card->name);
+        card->name = g_strdup(rec->name);
+        card->memory = card->memory ? card->memory : rec->memory;
+        card->serial = card->serial ? card->serial : g_strdup(rec->serial);
+        remember_memory(card);
+        return changed;
+    }
+    replace(&rec->name, card->name, &changed);
+    replace(&rec->vendor_name, card->vendor_name, &changed);
+    if (card->serial)
+        replace(&rec->serial, card->serial, &changed);
+    if (card->memory && card->memory != rec->memory) {
+        rec->memory = card->memory;
+        changed = true;
+    }
+    return changed;
+}
+
+static at_gpu_rec *rec_for(struct at_core *core, const struct at_gpu_card *card)
+{
+    at_gpu_rec *rec = at_gpu_rec_new(card->id);
+    rec->node = g_strdup(at_gpus_node(core));
+    rec->address = g_strdup(card->address);
+    rec->vendor = card->vendor;
+    rec->device = card->device;
+    rec->name = g_strdup(card->name);
+    rec->vendor_name = g_strdup(card->vendor_name);
+    rec->serial = g_strdup(card->serial);
+    rec->memory = card->memory;
+    rec->present = true;
+    rec->first_seen = at_clock_rfc3339();
+    return rec;
+}
+
+/* The card told its own name for the first time: its record moves there with all that is held. */
+static void rename_rec(struct at_txn *txn, at_gpu_rec *rec, const char *id)
+{
+    at_gpu_rec_delete(txn, rec);
+    g_free(rec->id);
+    rec->id = g_strdup(id);
+    rec->revision = AT_REVISION_NONE;
+}
+
+/* What is held is in nobody's way but through its holder, whom a refusal names. */
+static void forget_obstacles(struct at_gpu_card *card)
+{
+    for (unsigned i = 0; !card->health.lost && i < card->profiles->len; i++) {
+        const struct at_gpu_profile *p = card->profiles->pdata[i];
+        g_clear_pointer(&card->obstacle[p->kind], g_free);
+    }
+}
+
+/* Sizes can be mixed on a card only if that is switched on before its first vGPU, when nobody knows
+ * yet what will be asked for: cards are used with vGPUs of one size. */
+static void forget_mixing(struct at_gpu_card *card)
+{
+    card->mixes_sizes = false;
+    for (unsigned i = 0; i < card->profiles->len; i++)
+        ((struct at_gpu_profile *)card->profiles->pdata[i])->max_mixed = 0;
+}
+
+static void compare_card(struct at_core *core, struct at_txn *txn, struct at_gpu_card *card,
+                         const GPtrArray *recs, GHashTable *seen)
+{
+    if (!at_gpu_id_valid(card->id)) {
+        g_free(card->id);
+        card->id = g_strdup_printf("PCI-%04x-%04x-%s", card->vendor, card->device, card->address);
+    }
+    forget_mixing(card);
+    at_gpu_rec *rec = known_as(recs, card, at_gpus_node(core));
+    if (!rec || !g_hash_table_add(seen, rec)) {
+        g_autoptr(at_gpu_rec) fresh = rec_for(core, card);
+        at_gpu_rec_put(txn, fresh);
+        tell(core, "gpu.added", fresh, NULL);
+        return;
+    }
+    bool renamed = false;
+    if (rec->holds->len)
+        forget_obstacles(card);
+    if (!g_str_equal(rec->id, card->id) && g_str_has_prefix(rec->id, "PCI-") && !card->unknown) {
+        rename_rec(txn, rec, card->id);
+        renamed = true;
+    } else if (!g_str_equal(rec->id, card->id)) {
+        g_free(card->id);
+        card->id = g_strdup(rec->id);
+    }
+    if (merge(core, rec, card) || renamed)
+        at_gpu_rec_put(txn, rec);
+}
+
+bool at_gpus_compare(struct at_core *core, GPtrArray *cards, GError **error)
+{
+    g_autoptr(GPtrArray) recs = at_gpu_rec_load_all(core->catalog, error);
+    g_autoptr(GHashTable) seen = g_hash_table_new(NULL, NULL);
+    if (!recs)
+        return false;
+    struct at_txn *txn = at_txn_new(core->catalog);
+    for (unsigned i = 0; i < cards->len; i++)
+        compare_card(core, txn, cards->pdata[i], recs, seen);
+    for (unsigned i = 0; i < recs->len; i++) {
+        at_gpu_rec *rec = recs->pdata[i];
+        if (!rec->present || !g_str_equal(rec->node, at_gpus_node(core)) ||
+            g_hash_table_contains(seen, rec))
+            continue;
+        rec->present = false;
+        at_gpu_rec_put(txn, rec);
+        tell(core, "gpu.lost", rec, "it is not in this host any more");
+    }
+    return at_txn_commit(txn, NULL, error);
+}

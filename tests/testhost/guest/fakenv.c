@@ -38,6 +38,9 @@ MODULE_PARM_DESC(mixed, "vGPUs of one card may differ in size");
 static uint instances;
 module_param(instances, uint, 0644);
 MODULE_PARM_DESC(instances, "MIG: GPU instances of a card, one vGPU in each; 0: time-sliced");
+static uint next_instance;
+module_param(next_instance, uint, 0644);
+MODULE_PARM_DESC(next_instance, "MIG: id of the instance that the next vGPU is in; 0: the first free");
 static bool managed;
 module_param(managed, bool, 0644);
 MODULE_PARM_DESC(managed, "sriov_numvfs may be written (set by sriov-manage)");
@@ -136,7 +139,9 @@ static int set_type(struct vf *vf, uint id)
     for (i = 0; i < n_types; i++) {
         if (known[i].id != id || !fits(vf, &known[i]))
             continue;
-        vf->instance = instances ? first_free(vf, 1, instances, true) : 0;
+        vf->instance = !instances      ? 0
+                       : next_instance ? next_instance - 1
+                                       : first_free(vf, 1, instances, true);
         vf->place = instances
                         ? 0
                         : first_free(vf, known[i].mib / GIB_IN_MIB ?: 1, fb_mb / GIB_IN_MIB, false);

@@ -8,7 +8,7 @@ import time
 
 from testhost import (AUDIO_OF_PAIR, EDU, EDU_ALONE, EDU_HOT, EDU_OF_PAIR, IGB, NIC_OF_BUS, OTHER_NIC_OF_BUS,
                       PCI, Daemon, Holder, attribute, bind, check, driver_of, group_of,
-                      modprobe, nvidia_card, pull, wait_until)
+                      modprobe, nvidia_card, pull, wait_until, write)
 
 TEAM = """
 vdc: {vdc}
@@ -33,7 +33,8 @@ def begin():
     modprobe("e1000")
     bind(OTHER_NIC_OF_BUS, "e1000")
     nvidia_card(*((card, A100) for card in OTHER_CARDS), (EDU_ALONE, 0x2331), (IGB, 0x26b9),
-                types=f"{TYPE_24Q}:24576:NVIDIA_L40S-24Q,{TYPE_2Q}:2048:NVIDIA_L40S-2Q")
+                types=f"{TYPE_24Q}:24576:NVIDIA_L40S-24Q,{TYPE_2Q}:2048:NVIDIA_L40S-2Q,"
+                      "1131:20480:NVIDIA_H100-1-20C,1132:20480:NVIDIA_H100-2-20C")
     with open(STATE, "w", encoding="ascii") as f:
         f.write("driver 580.65.06\nnvml 13.580.65.06\ncuda 13000\nhost 1\n"
                 f"card {EDU_ALONE} h100-pcie\ncard {IGB} l40s\n")
@@ -247,6 +248,67 @@ def vgpus():
     wait_until("the VFs to be off", lambda: attribute(IGB, "sriov_numvfs") == "0", 30)
 
 
+def next_instance(vdc, wants):
+    """Tells the double of the driver which instance of the library's double the next vGPU will be in."""
+    path = os.path.join(daemon.root, "plan.yaml")
+    with open(path, "w", encoding="utf-8") as f:
+        f.write(TEAM.format(vdc=vdc, gpus=wants, restart="never"))
+    start = daemon.json("gpu", "plan", "-f", path)["grants"][0]["start"]
+    write("/sys/module/fakenv/parameters/next_instance", str(3 + start // 2))  # its numbers for two slices
+
+
+def slices():
+    """MIG slices of one card: one is changed while its neighbour runs."""
+    daemon.kill()
+    with open(STATE, encoding="ascii") as f:
+        text = f.read()
+    with open(STATE, "w", encoding="ascii") as f:
+        f.write("".join(line for line in text.splitlines(True) if IGB not in line) + f"card {IGB} h100-pcie\n")
+    write("/sys/module/fakenv/parameters/instances", "7")
+    daemon.start()
+    want = "{profile: H100-2-20C}"
+    for vdc in ("m1", "m2"):
+        next_instance(vdc, want)
+        apply(vdc, want)
+        log = daemon.wait_console(vdc, "one", "TINY: done")
+        check("10de:" in log, f"the guest sees no vGPU: {log}")
+    card = gpus()[IGB]
+    check(card["mig"]["on"] and len({h["start"] for h in card["holds"]}) == 2, f"{card}")
+    check([h["isolation"] for h in card["holds"]] == ["hardware"] * 2, f"{card['holds']}")
+    pid = daemon.workstation("m2", "one")["pid"]
+    delete("m1")
+    with open(STATE, encoding="ascii") as f:
+        instances = [line for line in f if line.startswith(f"gi {IGB}")]
+    check(len(instances) == 1, f"instances: {instances}")
+    check(daemon.workstation("m2", "one")["pid"] == pid, "the neighbour was disturbed")
+    said = refused("whole", "{profile: passthrough, model: 'H100*', count: 2}")
+    check("m2/one" in said, f"the holder is not named: {said}")
+    delete("m2")
+    free_again(IGB)
+    with open(STATE, encoding="ascii") as f:
+        check(f"gi {IGB}" not in f.read(), "the instance is still there")
+
+
+def moves():
+    """A card that fails is taken out of use, and its workstation starts on another one."""
+    wants = "{memory: '>= 15 GiB'}"
+    next_instance("mover", wants)
+    text = TEAM.format(vdc="mover", gpus=wants, restart="never")
+    daemon.apply(text + "gpu_policy: {on_failure: move}\n")
+    daemon.wait_console("mover", "one", "TINY: done")
+    first = daemon.workstation("mover", "one")["gpus"][0]["address"]
+    check(first in (IGB, EDU_ALONE), f"it is on {first}")
+    daemon.atoll("gpu", "rescan")
+    with open(STATE, "a", encoding="ascii") as f:
+        f.write(f"event {first} 48\n")
+    wait_until("the quarantine", lambda: gpus()[first]["state"] == "quarantined", 60)
+    wait_until("it to be elsewhere", lambda: (h := daemon.workstation("mover", "one")["gpus"]) and
+               h[0]["address"] != first and h[0]["attached"], 90)
+    daemon.wait_console("mover", "one", "TINY: done", times=2)
+    daemon.atoll("gpu", "release", first)
+    delete("mover")
+
+
 def mediated():
     subprocess.run(["modprobe", "nvmdev", f"parent={EDU_HOT}"], check=True)
     daemon.atoll("gpu", "rescan")
@@ -302,6 +364,8 @@ TESTS = [
     ("killed-between-bind-and-start", crashes("power.start")),
     ("a-guest-that-dies-starts-again-on-its-card", crash_of_the_guest),
     ("vgpus-of-one-card-for-two-workstations", vgpus),
+    ("mig-slices-change-while-their-neighbours-run", slices),
+    ("a-workstation-moves-away-from-a-card-that-fails", moves),
     ("a-mediated-device", mediated),
     ("a-card-that-is-pulled-holds-nothing-up", pulled),
 ]

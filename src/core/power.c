@@ -11,6 +11,9 @@
 #include "net/net.h"
 #include "qemu/cgroup.h"
 
+/* Of BARs that BIOS is known to place. */
+#define BIOS_WINDOW (UINT64_C(16) << 30)
+
 static bool make_taps(struct at_core *core, const at_vdc *vdc, const struct at_def_workstation *ws,
                       struct at_machine_nic *nics, GError **error)
 {
@@ -53,6 +56,14 @@ static void give_devices(struct at_machine_config *config, struct at_machine_gpu
         first = first ? first : d;
         together = together && d->numa_node == first->numa_node;
     }
+    uint64_t window = 0;
+    for (unsigned i = 0; i < devices->len; i++)
+        window += gpus[i].window;
+    if (!config->uefi && window > BIOS_WINDOW)
+        at_core_log("%s: its GPUs have %" G_GUINT64_FORMAT
+                    " GiB of BARs, which BIOS may leave out; "
+                    "give it firmware: uefi",
+                    config->name, window >> 30);
     if (first && together && at_node_has_numa()) {
         config->numa_node = first->numa_node;
         config->cpulist = first->numa_node >= 0 ? first->cpulist : NULL;
@@ -100,6 +111,7 @@ static bool start_machine(struct at_core *core, const at_vdc *vdc, const at_mach
                                        .cpus = ws->cpus,
                                        .memory = ws->memory,
                                        .accel = accel,
+                                       .uefi = g_str_equal(ws->firmware, "uefi"),
                                        .seed_path = seed,
                                        .cgroup = cgroup,
                                        .disks = disks,

@@ -13,6 +13,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "qemu/blockdev.h"
+#include "qemu/firmware.h"
 #include "qemu/machine-internal.h"
 #include "qemu/unix-socket.h"
 
@@ -123,14 +124,18 @@ static bool check_config(const struct at_machine_config *c, GError **error)
     return at_machine_check_gpus(c, error);
 }
 
-static void add_board(GPtrArray *argv, const struct at_machine_config *c)
+static bool add_board(GPtrArray *argv, const struct at_machine_config *c, GError **error)
 {
+    g_autofree char *firmware = at_firmware_options(argv, c, error);
+    if (!firmware)
+        return false;
     g_autofree char *name = value(c->name);
     add(argv, "-name", "guest=%s,debug-threads=on", name);
     g_ptr_array_add(argv, g_strdup("-nodefaults"));
     g_ptr_array_add(argv, g_strdup("-no-user-config"));
     /* A numbered machine type: the guest sees the same hardware after an upgrade of QEMU. */
-    add(argv, "-machine", "pc-q35-7.2,memory-backend=ram0,usb=off,vmport=off,graphics=on");
+    add(argv, "-machine", "pc-q35-7.2,memory-backend=ram0,usb=off,vmport=off,graphics=on%s",
+        firmware);
     if (c->accel == AT_ACCEL_KVM) {
         add(argv, "-accel", "kvm");
         add(argv, "-cpu", "host");
@@ -155,6 +160,7 @@ static void add_board(GPtrArray *argv, const struct at_machine_config *c)
     add(argv, "-sandbox",
         "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
     add(argv, "-msg", "timestamp=on");
+    return true;
 }
 
 static void add_consoles(GPtrArray *argv, const struct at_machine_config *c, const int *sockets)
@@ -273,9 +279,10 @@ GStrv at_machine_build_argv(const struct at_machine_config *config, const char *
 {
     if (!check_config(config, error))
         return NULL;
-    GPtrArray *argv = g_ptr_array_new();
+    g_autoptr(GPtrArray) argv = g_ptr_array_new_with_free_func(g_free);
     g_ptr_array_add(argv, g_strdup(program));
-    add_board(argv, config);
+    if (!add_board(argv, config, error))
+        return NULL;
     add_consoles(argv, config, sockets);
     add_nics(argv, config);
     for (unsigned i = 0; i < config->n_disks; i++)
@@ -286,7 +293,7 @@ GStrv at_machine_build_argv(const struct at_machine_config *config, const char *
     if (config->paused)
         g_ptr_array_add(argv, g_strdup("-S"));
     g_ptr_array_add(argv, NULL);
-    return (GStrv)g_ptr_array_free(argv, FALSE);
+    return (GStrv)g_ptr_array_free(g_steal_pointer(&argv), FALSE);
 }
 
 GStrv at_machine_argv(const struct at_machine_config *config, GError **error)

@@ -45,6 +45,7 @@ struct at_machine_config {
     unsigned cpus;
     uint64_t memory;       /* bytes, whole MiB */
     enum at_accel accel;   /* KVM or TCG; AUTO must be resolved before */
+    bool uefi;             /* firmware: OVMF in place of BIOS; its variables are in DIR/vars.fd */
     const char *seed_path; /* NoCloud ISO, or NULL */
     const char *cgroup;    /* see struct at_spawn */
     bool paused;           /* -S */

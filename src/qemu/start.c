@@ -5,6 +5,7 @@
  *   qmp-a.sock, qmp-b.sock, qmp-c.sock   monitors: supervision, jobs, guard of a cut
  *   serial.sock, qga.sock                first serial port, guest agent
  *   u/ (uid, 0700), u/vnc.sock           what QEMU creates itself; vnc.sock is a link to it
+ *   vars.fd                              variables of UEFI firmware (uid, 0600)
  *   d<i>-<g>.qcow2, seed.iso             disks (uid, 0600), seed (uid, 0400)
  *   console.log                          serial output (uid, 0600), see console-log.h
  *   qemu.log                             what QEMU says
@@ -29,6 +30,7 @@
 #include "base/error.h"
 #include "base/fault.h"
 #include "qemu/blockdev.h"
+#include "qemu/firmware.h"
 #include "qemu/machine-internal.h"
 #include "qemu/qmp.h"
 #include "qemu/unix-socket.h"
@@ -105,7 +107,8 @@ static bool prepare_dir(const struct at_machine_config *c, GError **error)
                 return false;
         }
     }
-    return (!c->seed_path || own(c->seed_path, c->uid, c->gid, 0400, error)) && own_nodes(c, error);
+    return at_firmware_prepare(c, error) &&
+           (!c->seed_path || own(c->seed_path, c->uid, c->gid, 0400, error)) && own_nodes(c, error);
 }
 
 /* Need not be durable: a crash of the host ends QEMU too. */

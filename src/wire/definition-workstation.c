@@ -278,14 +278,15 @@ static bool read_parts(struct at_reader *r, struct at_def_workstation *ws,
 
 bool at_reader_workstation(struct at_reader *r, const struct at_place *at, JsonNode *node)
 {
-    static const char *const keys[] = {"name",   "cpus",    "memory", "accel",   "restart",
-                                       "disks",  "nics",    "gpus",   "volumes", "cloud_init",
-                                       "health", "publish", NULL};
+    static const char *const keys[] = {"name",       "cpus",   "memory",  "accel", "firmware",
+                                       "restart",    "disks",  "nics",    "gpus",  "volumes",
+                                       "cloud_init", "health", "publish", NULL};
+    static const char *const firmwares[] = {"bios", "uefi", NULL};
     static const char *const accels[] = {"auto", "kvm", "tcg", NULL};
     static const char *const policies[] = {"always", "on-failure", "never", NULL};
     JsonObject *obj;
     JsonArray *volumes;
-    const char *name = NULL, *accel = "auto", *restart = "on-failure";
+    const char *name = NULL, *accel = "auto", *restart = "on-failure", *firmware = "bios";
     int64_t cpus = 1;
     uint64_t memory = UINT64_C(1) << 30;
     if (!at_read_object(&r->check, at, node, keys, &obj) ||
@@ -293,6 +294,7 @@ bool at_reader_workstation(struct at_reader *r, const struct at_place *at, JsonN
         !at_read_int(&r->check, at, obj, "cpus", false, 1, MAX_CPUS, &cpus) ||
         !at_read_size(&r->check, at, obj, "memory", min_memory, max_memory, &memory) ||
         !at_read_choice(&r->check, at, obj, "accel", accels, &accel) ||
+        !at_read_choice(&r->check, at, obj, "firmware", firmwares, &firmware) ||
         !at_read_choice(&r->check, at, obj, "restart", policies, &restart) ||
         !at_read_list(&r->check, at, obj, "volumes", MAX_ATTACHED, &volumes))
         return false;
@@ -308,6 +310,7 @@ bool at_reader_workstation(struct at_reader *r, const struct at_place *at, JsonN
     ws->memory = memory;
     ws->accel = g_strdup(accel);
     ws->restart = g_strdup(restart);
+    ws->firmware = g_strdup(firmware);
     if (!read_parts(r, ws, at, obj, "disks", MAX_DISKS, read_disk) ||
         !read_parts(r, ws, at, obj, "nics", MAX_NICS, read_nic) ||
         !read_parts(r, ws, at, obj, "gpus", MAX_GPUS, at_reader_gpu) ||

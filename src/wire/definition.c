@@ -58,6 +58,7 @@ static void workstation_free(void *data)
     struct at_def_workstation *ws = data;
     g_free(ws->name);
     g_free(ws->accel);
+    g_free(ws->firmware);
     g_free(ws->restart);
     g_ptr_array_unref(ws->disks);
     g_ptr_array_unref(ws->nics);
@@ -208,6 +209,8 @@ static JsonObject *workstation_json(const void *item)
     json_object_set_int_member(obj, "cpus", ws->cpus);
     json_object_set_int_member(obj, "memory", (int64_t)ws->memory);
     put_str(obj, "accel", ws->accel);
+    if (!g_str_equal(ws->firmware, "bios")) /* as with gpus */
+        put_str(obj, "firmware", ws->firmware);
     put_str(obj, "restart", ws->restart);
     put_list(obj, "disks", ws->disks, disk_json);
     put_list(obj, "nics", ws->nics, nic_json);

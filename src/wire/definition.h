@@ -59,6 +59,7 @@ struct at_def_workstation {
     unsigned cpus;    /* 1..256, default 1 */
     uint64_t memory;  /* bytes, >= 64 MiB, default 1 GiB */
     char *accel;      /* auto | kvm | tcg */
+    char *firmware;   /* bios | uefi; default bios */
     char *restart;    /* always | on-failure | never; default on-failure */
     GPtrArray *disks; /* struct at_def_disk* */
     GPtrArray *nics;  /* struct at_def_nic* */

@@ -357,6 +357,9 @@ static bool plan_workstation(struct plan *p, unsigned index, const struct at_def
     if (strcmp(ws->accel, was->accel) != 0)
         add(p, "change", "workstation", ws->name, "accel %s -> %s", was->accel, ws->accel)
             ->needs_restart = true;
+    if (strcmp(ws->firmware, was->firmware) != 0)
+        add(p, "change", "workstation", ws->name, "firmware %s -> %s", was->firmware, ws->firmware)
+            ->needs_restart = true;
     if (strcmp(ws->restart, was->restart) != 0)
         add(p, "change", "workstation", ws->name, "restart %s -> %s", was->restart, ws->restart);
     if (!plan_disks(p, index, ws, was))

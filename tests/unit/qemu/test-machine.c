@@ -435,6 +435,40 @@ static void test_crash(void)
     expect_nothing_left(dir);
 }
 
+static bool console_says(const char *dir, const char *text)
+{
+    g_autofree char *path = g_build_filename(dir, "console.log", NULL);
+    g_autofree char *log = NULL;
+    return g_file_get_contents(path, &log, NULL, NULL) && strstr(log, text);
+}
+
+/* Its firmware looks for a boot loader, and its variables are its own file. */
+static void test_uefi(void)
+{
+    if (!can_run())
+        return;
+    if (access("/usr/share/OVMF/OVMF_CODE_4M.fd", R_OK) != 0) {
+        g_test_skip("OVMF is not installed");
+        return;
+    }
+    const char *dir = machine_dir();
+    const struct at_machine_disk disk = empty_disk(0);
+    struct at_machine_config c = config_in(dir, &disk, 1);
+    struct at_process process;
+    struct stat st;
+    g_autoptr(GError) error = NULL;
+    make_overlay(dir, 0, 1);
+    c.uefi = true;
+    c.memory = 256 << 20;
+    g_assert_true(at_test_ok(at_machine_start(&c, &process, &error), &error));
+    g_autofree char *vars = g_build_filename(dir, "vars.fd", NULL);
+    g_assert_cmpint(stat(vars, &st), ==, 0);
+    g_assert_cmpuint(st.st_uid, ==, OWNER);
+    g_assert_cmpuint(st.st_mode & 0777, ==, 0600);
+    g_assert_true(at_test_until(console_says(dir, "BdsDxe"), 120 * 1000));
+    quit(dir, &process);
+}
+
 /* Ports after those of the disks, whole slots together, memory near the card and no swapping. */
 static void test_gpus(void)
 {
@@ -496,6 +530,7 @@ static void test_bad_gpus(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/qemu/machine/uefi-firmware-runs-with-variables-of-its-own", test_uefi);
     g_test_add_func("/qemu/machine/gpus-get-ports-a-window-and-memory-near-them", test_gpus);
     g_test_add_func("/qemu/machine/refuses-gpus-that-mean-nothing", test_bad_gpus);
     g_test_add_func("/qemu/machine/command-line-names-every-part", test_argv);

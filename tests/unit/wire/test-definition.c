@@ -48,6 +48,7 @@ static void test_defaults(void)
     g_assert_cmpuint(tune->memory, ==, 1 << 30);
     g_assert_cmpstr(tune->accel, ==, "auto");
     g_assert_cmpstr(tune->restart, ==, "on-failure");
+    g_assert_cmpstr(tune->firmware, ==, "bios");
     g_assert_cmpstr(tune->hostname, ==, "tune");
     g_assert_cmpstr(root->name, ==, "root");
     g_assert_cmpuint(root->size, ==, 0);

@@ -53,6 +53,23 @@ static void reads(void)
     g_assert_cmpstr(json, ==, same);
 }
 
+/* What cards with large BARs need. */
+static void firmware(void)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(at_definition) bios = parse_good(BEFORE "}]}");
+    g_autoptr(at_definition) uefi = parse_good(BEFORE ",\"firmware\":\"uefi\"}]}");
+    g_autoptr(JsonNode) node = at_definition_to_json(uefi);
+    g_autofree char *json = at_json_text(node);
+    g_assert_nonnull(strstr(json, "\"firmware\":\"uefi\""));
+    g_autoptr(GPtrArray) changes = at_plan_changes(bios, uefi, NULL, &error);
+    const struct at_change *change = changes->pdata[0];
+    g_assert_cmpstr(change->detail, ==, "firmware bios -> uefi");
+    g_assert_true(change->needs_restart);
+    g_assert_null(parse(BEFORE ",\"firmware\":\"coreboot\"}]}", NULL, &error));
+    g_assert_error(error, AT_ERROR, AT_ERROR_INVALID);
+}
+
 /* The digest of what was captured before there were GPUs does not change. */
 static void stays(void)
 {
@@ -60,6 +77,7 @@ static void stays(void)
     g_autoptr(JsonNode) node = at_definition_to_json(def);
     g_autofree char *json = at_json_text(node);
     g_assert_null(strstr(json, "gpu"));
+    g_assert_null(strstr(json, "firmware"));
 }
 
 static void refuses(void)
@@ -143,6 +161,7 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/wire/gpu/reads-requests-by-profile-and-by-need", reads);
+    g_test_add_func("/wire/gpu/firmware-is-chosen-and-changed-with-a-restart", firmware);
     g_test_add_func("/wire/gpu/definitions-without-gpus-are-written-as-ever", stays);
     g_test_add_func("/wire/gpu/refuses-what-means-nothing-and-names-the-place", refuses);
     g_test_add_func("/wire/gpu/a-policy-limits-isolation-and-quota", policy);

@@ -14,7 +14,7 @@ sys.path.insert(0, os.path.join(HERE, "..", "lib"))
 from site_lib import end_on_sigterm, skip_all  # noqa: E402,F401  (the first by being imported)
 
 # Less than meson waits, so that the tail of the logs is seen.
-LIMIT_S = 240
+LIMIT_S = 330
 
 
 def main():

@@ -9,6 +9,12 @@
 
 enum { CELLS = 8, CELLS_MAX = 16, LETTERS = 26 };
 
+char *at_gpu_slices_text(JsonObject *grant)
+{
+    int64_t slices = at_json_int(grant, "slices", 0), start = at_json_int(grant, "start", 0);
+    return slices ? g_strdup_printf("%d-%d", (int)start, (int)(start + slices - 1)) : NULL;
+}
+
 /* Cells of a holder: its slices where the card is cut into slices, else its share of the memory, at
  * least one; all of them for who has the whole card. */
 static void cells_of(JsonObject *gpu, JsonObject *hold, unsigned cells, unsigned free_at,

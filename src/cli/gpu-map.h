@@ -7,3 +7,5 @@
  * holder.
  */
 void at_gpu_map_print(JsonArray *gpus);
+/* "4-7": the MIG slices of a grant; NULL when it has none. Newly allocated. */
+char *at_gpu_slices_text(JsonObject *grant);

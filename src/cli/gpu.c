@@ -71,15 +71,12 @@ static void show_holds(JsonObject *gpu)
     struct at_table *table = at_table_new(heads);
     for (unsigned i = 0; i < json_array_get_length(holds); i++) {
         JsonObject *h = json_array_get_object_element(holds, i);
-        int64_t slices = at_json_int(h, "slices", 0), start = at_json_int(h, "start", 0);
         int64_t memory = at_json_int(h, "memory", 0);
         at_table_cell(table, AT_PLAIN, at_json_str(h, "holder", NULL));
         at_table_cell(table, AT_PLAIN, at_json_str(h, "profile", NULL));
         at_table_cell(table, AT_PLAIN, at_json_str(h, "isolation", NULL));
         at_table_take(table, AT_PLAIN, memory ? at_text_size((uint64_t)memory) : NULL);
-        at_table_take(table, AT_PLAIN,
-                      slices ? g_strdup_printf("%d-%d", (int)start, (int)(start + slices - 1))
-                             : NULL);
+        at_table_take(table, AT_PLAIN, at_gpu_slices_text(h));
         at_table_take(table, AT_PLAIN, at_text_time(at_json_str(h, "since", NULL)));
         at_table_cell(table, AT_PLAIN,
                       at_json_bool(h, "attached", false) ? "attached"
@@ -170,15 +167,12 @@ static void print_plan(JsonArray *grants)
     struct at_table *table = at_table_new(heads);
     for (unsigned i = 0; grants && i < json_array_get_length(grants); i++) {
         JsonObject *g = json_array_get_object_element(grants, i);
-        int64_t slices = at_json_int(g, "slices", 0), start = at_json_int(g, "start", 0);
         int64_t memory = at_json_int(g, "memory", 0);
         static const char *const texts[] = {"holder", "node", "address", "name", "profile"};
         for (unsigned t = 0; t < G_N_ELEMENTS(texts); t++)
             at_table_cell(table, AT_PLAIN, at_json_str(g, texts[t], NULL));
         at_table_take(table, AT_PLAIN, memory ? at_text_size((uint64_t)memory) : NULL);
-        at_table_take(table, AT_PLAIN,
-                      slices ? g_strdup_printf("%d-%d", (int)start, (int)(start + slices - 1))
-                             : NULL);
+        at_table_take(table, AT_PLAIN, at_gpu_slices_text(g));
         at_table_cell(table, AT_PLAIN, at_json_str(g, "isolation", NULL));
     }
     at_table_print(table, "it asks for no GPU");

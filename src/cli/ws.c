@@ -8,6 +8,7 @@
 #include "cli/cli.h"
 #include "cli/client.h"
 #include "cli/console.h"
+#include "cli/gpu-map.h"
 #include "cli/job-wait.h"
 #include "cli/text.h"
 
@@ -88,6 +89,27 @@ static void show_disks(JsonArray *disks)
     at_table_print(table, "no disks");
 }
 
+static void show_gpus(JsonArray *gpus)
+{
+    static const char *const heads[] = {"GPU",    "NAME",      "PROFILE", ">MEMORY",
+                                        "SLICES", "ISOLATION", NULL};
+    if (!gpus || json_array_get_length(gpus) == 0)
+        return;
+    struct at_table *table = at_table_new(heads);
+    for (unsigned i = 0; i < json_array_get_length(gpus); i++) {
+        JsonObject *gpu = json_array_get_object_element(gpus, i);
+        int64_t memory = at_json_int(gpu, "memory", 0);
+        at_table_cell(table, AT_PLAIN, at_json_str(gpu, "address", NULL));
+        at_table_cell(table, AT_PLAIN, at_json_str(gpu, "name", NULL));
+        at_table_cell(table, AT_PLAIN, at_json_str(gpu, "profile", NULL));
+        at_table_take(table, AT_PLAIN, memory ? at_text_size((uint64_t)memory) : NULL);
+        at_table_take(table, AT_PLAIN, at_gpu_slices_text(gpu));
+        at_table_cell(table, AT_PLAIN, at_json_str(gpu, "isolation", NULL));
+    }
+    g_print("\n");
+    at_table_print(table, "");
+}
+
 static int run_show(struct at_cli *cli, char **args)
 {
     GError *error = NULL;
@@ -103,8 +125,10 @@ static int run_show(struct at_cli *cli, char **args)
     g_autoptr(JsonNode) copy = at_json_thaw(node);
     JsonObject *rest = at_cli_object(copy);
     json_object_remove_member(rest, "disks");
+    json_object_remove_member(rest, "gpus");
     at_cli_print_record(rest);
     show_disks(at_json_arr(at_cli_object(node), "disks"));
+    show_gpus(at_json_arr(at_cli_object(node), "gpus"));
     return AT_EXIT_DONE;
 }
 

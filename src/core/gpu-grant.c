@@ -264,6 +264,22 @@ static bool keeps(struct at_core *core, const struct at_gpu_which *w)
     return h && h->keep;
 }
 
+/* It is tried every few seconds: the same trouble of the same card is told once. */
+static void tell_once(const char *gpu, const char *trouble)
+{
+    static GMutex lock; /* guards told */
+    static GHashTable *told;
+    g_mutex_lock(&lock);
+    if (!told)
+        told = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+    bool news = g_strcmp0(g_hash_table_lookup(told, gpu), trouble) != 0;
+    if (news)
+        g_hash_table_insert(told, g_strdup(gpu), g_strdup(trouble));
+    g_mutex_unlock(&lock);
+    if (news)
+        at_core_log("GPU %s cannot be given back now: %s; tried again until it can", gpu, trouble);
+}
+
 static void release_one(struct at_core *core, const struct at_gpu_which *w, enum at_gpu_release how)
 {
     g_autoptr(GError) error = NULL;
@@ -271,8 +287,7 @@ static void release_one(struct at_core *core, const struct at_gpu_which *w, enum
     if (at_gpu_detach_hold(core, w, &error) &&
         (keep || at_gpu_hold_update(core, w, at_gpu_hold_remove, NULL, &error)))
         return;
-    at_core_log("GPU %s cannot be given back now: %s; tried again until it can", w->gpu,
-                error->message);
+    tell_once(w->gpu, error->message);
 }
 
 void at_gpu_release(struct at_core *core, const char *machine_id, enum at_gpu_release how)

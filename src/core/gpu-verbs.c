@@ -52,9 +52,8 @@ JsonNode *at_core_gpu_reserve(struct at_core *core, const struct at_actor *actor
     g_autofree char *id = at_gpu_resolve(core, name, error);
     if (!id || !check_reason(mark.reason, error))
         return NULL;
-    at_gpus_plan_lock(core);
+    /* A plan that is being made meanwhile is refused by the record's revision, and made anew. */
     bool ok = at_gpu_rec_update(core->catalog, id, set_mark, &mark, error);
-    at_gpus_plan_unlock(core);
     if (ok && mark.in_use) {
         g_autoptr(at_gpu_rec) rec = at_gpu_rec_load(core->catalog, id, error);
         const struct at_gpu_hold_rec *h = rec && rec->holds->len ? rec->holds->pdata[0] : NULL;

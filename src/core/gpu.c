@@ -13,6 +13,7 @@
 #include "gpu/placement.h"
 
 enum { SCAN = 1, SETTLE = 2 };
+enum { FIRST_SCAN_MS = 20000, CLOSE_MS = 15000 };
 
 struct at_gpus {
     struct at_core *core;
@@ -171,6 +172,17 @@ static void later(struct at_core *core, unsigned what)
         g_thread_unref(g_thread_new("gpus", later_thread, core));
 }
 
+static bool wait_idle(struct at_gpus *g, int timeout_ms)
+{
+    int64_t deadline = at_deadline_ms(timeout_ms);
+    g_mutex_lock(&g->lock);
+    while (g->busy && g_cond_wait_until(&g->idle, &g->lock, deadline))
+        ;
+    bool idle = !g->busy;
+    g_mutex_unlock(&g->lock);
+    return idle;
+}
+
 void at_gpus_scan_later(struct at_core *core)
 {
     later(core, SCAN);
@@ -209,8 +221,11 @@ bool at_gpus_open(struct at_core *core, const char *weakest, GError **error)
     g->host.paths = (struct at_gpu_paths){g->sys, g->dev, g->proc};
     g->host.sriov_manage = g_getenv("ATOLL_SRIOV_MANAGE");
     g->cards = g_ptr_array_new();
-    if (!at_gpus_scan(core, error))
-        return false;
+    /* A driver that is stuck does not keep the site from opening. */
+    at_gpus_scan_later(core);
+    if (!wait_idle(g, FIRST_SCAN_MS))
+        at_core_log("the GPUs of this host do not answer within %d s; they are listed when they do",
+                    FIRST_SCAN_MS / 1000);
     if (!(g->watch = at_gpu_watch_new(host_changed, core, &local)))
         at_core_log("changes of GPUs are seen on `atoll gpu rescan` only: %s", local->message);
     return true;
@@ -224,9 +239,9 @@ void at_gpus_close(struct at_core *core)
     g_clear_pointer(&g->watch, at_gpu_watch_free);
     g_mutex_lock(&g->lock);
     g->closing = true;
-    while (g->busy)
-        g_cond_wait(&g->idle, &g->lock);
     g_mutex_unlock(&g->lock);
+    if (!wait_idle(g, CLOSE_MS))
+        return; /* it is left to the end of the process */
     g_mutex_lock(&g->host_lock);
     close_nvml(g);
     g_mutex_unlock(&g->host_lock);

@@ -140,6 +140,21 @@ def crashes(point):
     return test
 
 
+def crashes_at_the_end(point):
+    """What a daemon that died while it took a card back has left is taken back by the next one."""
+    def test():
+        daemon.kill()
+        daemon.start(fault=f"{point}:kill")
+        apply("ending", H100)
+        daemon.atoll("stop", "ending", "one", "--force", "--no-wait", check_rc=False)
+        check(daemon.wait_dead(30), f"{point} was not passed")
+        daemon.start()
+        daemon.wait_idle()
+        free_again(EDU_ALONE)
+        delete("ending")
+    return test
+
+
 def crash_of_the_guest():
     apply("again", H100, restart="always")
     drives("again")
@@ -183,6 +198,8 @@ TESTS = [
     ("killed-before-it-binds", crashes("gpu.bind")),
     ("killed-when-it-has-bound", crashes("gpu.bound")),
     ("killed-between-bind-and-start", crashes("power.start")),
+    ("killed-before-it-takes-back", crashes_at_the_end("gpu.detach")),
+    ("killed-while-it-takes-back", crashes_at_the_end("gpu.release")),
     ("a-guest-that-dies-starts-again-on-its-card", crash_of_the_guest),
     ("a-card-that-is-pulled-holds-nothing-up", pulled),
 ]

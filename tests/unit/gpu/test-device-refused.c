@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "device-scenes-assert.h"
+#include "kernel-model-internal.h"
 #include "lib/at-test.h"
 
 static void no_iommu(struct scene *scene)
@@ -24,9 +25,21 @@ static void reset_switched_off(struct scene *scene)
     model_set(scene->model, "0000:41:00.0", "reset_method", "\n");
 }
 
+static void reset_methods_empty(struct scene *scene)
+{
+    model_set(scene->model, "0000:41:00.0", "reset_method", "");
+}
+
 static void neighbour(struct scene *scene)
 {
     model_add(scene->model, "0000:43:00.0", "0x8086", "0x020000", "e1000e", 12);
+}
+
+static void vf_in_its_slot(struct scene *scene)
+{
+    model_add(scene->model, "0000:41:00.4", "0x10de", "0x030200", "nvidia", 12);
+    g_autofree char *link = model_device(scene->model, "0000:41:00.4", "physfn");
+    g_assert_cmpint(symlink("../0000:41:00.0", link), ==, 0);
 }
 
 static void isa_bridge(struct scene *scene)
@@ -129,11 +142,21 @@ static const struct situation {
      reset_switched_off,
      AT_ERROR_UNAVAILABLE,
      {"no way to be reset"}},
+    {"reset-methods-empty",
+     "passthrough",
+     reset_methods_empty,
+     AT_ERROR_UNAVAILABLE,
+     {"no way to be reset"}},
     {"a-neighbour-with-a-driver",
      "passthrough",
      neighbour,
      AT_ERROR_UNAVAILABLE,
      {"0000:43:00.0", "e1000e"}},
+    {"a-vf-in-the-slot-of-its-card",
+     "passthrough",
+     vf_in_its_slot,
+     AT_ERROR_UNAVAILABLE,
+     {"0000:41:00.4", "nvidia"}},
     {"an-isa-bridge-with-a-driver",
      "passthrough",
      isa_bridge,

@@ -13,7 +13,13 @@
 #include "lib/at-test.h"
 #include "library-double.h"
 
-enum { ROUNDS = 320, CHANGES_MAX = 12 };
+/* A sanitizer makes everything several times slower. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+enum { ROUNDS = 160 };
+#else
+enum { ROUNDS = 320 };
+#endif
+enum { CHANGES_MAX = 12 };
 
 static struct gpu_tree *full_tree(void)
 {

@@ -10,32 +10,41 @@
 #include "base/cleanup.h"
 #include "base/plain.h"
 
-size_t at_gpu_attr_bytes(const char *dir, const char *name, void *buf, size_t cap)
+enum { PROCESS_NAME_MAX = 64 };
+
+/* How many there are; -1: unknown. */
+static ssize_t read_bytes(const char *dir, const char *name, void *buf, size_t cap)
 {
     g_autofree char *path = g_build_filename(dir, name, NULL);
     at_autofd fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     struct stat st;
     if (fd < 0 || fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))
-        return 0;
+        return -1;
     size_t len = 0;
     while (len < cap) {
         ssize_t n = read(fd, (char *)buf + len, cap - len);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0) /* a part of an attribute says nothing */
-            return 0;
+            return -1;
         if (n == 0)
             break;
         len += (size_t)n;
     }
-    return len;
+    return (ssize_t)len;
+}
+
+size_t at_gpu_attr_bytes(const char *dir, const char *name, void *buf, size_t cap)
+{
+    ssize_t len = read_bytes(dir, name, buf, cap);
+    return len < 0 ? 0 : (size_t)len;
 }
 
 static char *read_text(const char *dir, const char *name, bool lines)
 {
     g_autofree char *buf = g_malloc(AT_GPU_ATTR_MAX + 1);
-    size_t len = at_gpu_attr_bytes(dir, name, buf, AT_GPU_ATTR_MAX + 1);
-    if (len == 0 || len > AT_GPU_ATTR_MAX || memchr(buf, '\0', len))
+    ssize_t len = read_bytes(dir, name, buf, AT_GPU_ATTR_MAX + 1);
+    if (len < 0 || len > AT_GPU_ATTR_MAX || memchr(buf, '\0', (size_t)len))
         return NULL;
     buf[len] = '\0';
     return g_strstrip(at_plain_text(buf, lines));
@@ -132,4 +141,15 @@ GPtrArray *at_gpu_attr_list(const char *dir, unsigned max, bool (*take)(const ch
     closedir(d);
     g_ptr_array_sort(names, compare_names);
     return names;
+}
+
+char *at_gpu_process_name(const char *proc, unsigned pid)
+{
+    char file[24], name[PROCESS_NAME_MAX + 1];
+    g_snprintf(file, sizeof file, "%u/comm", pid);
+    g_autofree char *comm = at_gpu_attr_line(proc, file);
+    if (!comm || !*comm)
+        return NULL;
+    at_plain_copy(name, sizeof name, comm);
+    return g_strdup(name);
 }

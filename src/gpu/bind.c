@@ -1,30 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One PCI function to vfio-pci and back, by driver_override: the one way that takes no other device
  * of the same kind with it. Every write can succeed without an effect, so each is read back. */
-#include <string.h>
-
 #include "base/error.h"
 #include "base/process.h"
+#include "gpu/attribute.h"
 #include "gpu/device-internal.h"
-#include "gpu/sysfs-read.h"
 
 enum { MODPROBE_TIMEOUT_MS = 30000 };
 
-static bool vfio_loaded(const struct at_gpu_host *host)
-{
-    g_autofree char *path = g_build_filename(host->paths.sys, "bus/pci/drivers", AT_GPU_VFIO, NULL);
-    return g_file_test(path, G_FILE_TEST_IS_DIR);
-}
-
 bool at_gpu_vfio_load(struct at_gpu_run *run, GError **error)
 {
-    if (vfio_loaded(run->host))
+    if (at_gpu_driver_loaded(run->host, AT_GPU_VFIO))
         return true;
     const char *const argv[] = {run->host->modprobe ? run->host->modprobe : "modprobe", AT_GPU_VFIO,
                                 NULL};
     g_autoptr(GError) local = NULL;
     if (at_run(argv, NULL, MODPROBE_TIMEOUT_MS, run->cancellable, NULL, &local) &&
-        vfio_loaded(run->host))
+        at_gpu_driver_loaded(run->host, AT_GPU_VFIO))
         return true;
     return at_error(error, AT_ERROR_UNAVAILABLE,
                     "the kernel has no driver vfio-pci, and loading it did not help: %s",
@@ -47,8 +39,7 @@ static bool overridden(const struct at_gpu_host *host, const char *address)
 
 static bool override(struct at_gpu_run *run, const char *address, bool on, GError **error)
 {
-    if (!at_gpu_run_write(run, address, on ? AT_GPU_VFIO : "\n", error,
-                          "%s/bus/pci/devices/%s/driver_override", run->host->paths.sys, address))
+    if (!at_gpu_run_set(run, address, "driver_override", on ? AT_GPU_VFIO : "\n", error))
         return false;
     return overridden(run->host, address) == on ||
            at_error(error, AT_ERROR_IO, "%s: driver_override does not keep what was written to it",
@@ -59,14 +50,13 @@ static bool override(struct at_gpu_run *run, const char *address, bool on, GErro
  * while somebody uses the card. */
 static bool take_unbind_lock(struct at_gpu_run *run, const char *address, GError **error)
 {
-    g_autofree char *path =
-        g_build_filename(run->host->paths.proc, "driver/nvidia/gpus", address, "unbindLock", NULL);
+    g_autofree char *path = at_gpu_nvidia_path(&run->host->paths, address, "unbindLock");
     uint64_t held = 0;
-    if (!g_file_test(path, G_FILE_TEST_EXISTS))
+    if (!at_gpu_attr_exists(path, NULL))
         return true;
-    if (!at_gpu_run_write(run, address, "1", error, "%s", path))
+    if (!at_gpu_run_write(run, address, path, "1", error))
         return false;
-    if (at_sysfs_read_number(path, &held) && held == 1)
+    if (at_gpu_attr_number(path, NULL, 10, 1, &held) && held == 1)
         return true;
     g_autofree char *who = at_gpu_users(run->host, address);
     return at_error(error, AT_ERROR_CONFLICT,
@@ -77,10 +67,9 @@ static bool take_unbind_lock(struct at_gpu_run *run, const char *address, GError
 /* After a refused unbind, for the driver would start nothing new on the card. */
 static void drop_unbind_lock(struct at_gpu_run *run, const char *address)
 {
-    g_autofree char *path =
-        g_build_filename(run->host->paths.proc, "driver/nvidia/gpus", address, "unbindLock", NULL);
-    if (g_file_test(path, G_FILE_TEST_EXISTS))
-        at_gpu_run_write(run, address, "0", NULL, "%s", path);
+    g_autofree char *path = at_gpu_nvidia_path(&run->host->paths, address, "unbindLock");
+    if (at_gpu_attr_exists(path, NULL))
+        at_gpu_run_write(run, address, path, "0", NULL);
 }
 
 static bool unbind(struct at_gpu_run *run, const char *address, GError **error)
@@ -90,8 +79,7 @@ static bool unbind(struct at_gpu_run *run, const char *address, GError **error)
         return true;
     if (g_str_equal(driver, "nvidia") && !take_unbind_lock(run, address, error))
         return false;
-    if (!at_gpu_run_write(run, address, address, error, "%s/bus/pci/devices/%s/driver/unbind",
-                          run->host->paths.sys, address)) {
+    if (!at_gpu_run_set(run, address, "driver/unbind", address, error)) {
         g_prefix_error(error, "taking %s from its driver %s: ", address, driver);
         drop_unbind_lock(run, address);
         return false;
@@ -105,8 +93,8 @@ static bool unbind(struct at_gpu_run *run, const char *address, GError **error)
 
 static bool probe(struct at_gpu_run *run, const char *address, GError **error)
 {
-    return at_gpu_run_write(run, address, address, error, "%s/bus/pci/drivers_probe",
-                            run->host->paths.sys);
+    g_autofree char *path = g_build_filename(run->host->paths.sys, "bus/pci/drivers_probe", NULL);
+    return at_gpu_run_write(run, address, path, address, error);
 }
 
 static bool undo_with_driver(struct at_gpu_run *run, const char *address, GError **error)

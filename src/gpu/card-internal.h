@@ -6,11 +6,7 @@
 
 enum {
     AT_GPU_FUNCTIONS_MAX = 4096, /* of a host that are looked at */
-    AT_GPU_VFS_MAX = 256,        /* of a card */
-    AT_GPU_MDEVS_MAX = 4096,     /* of a host */
-    AT_GPU_VENDOR_AMD = 0x1002,
-    AT_GPU_VENDOR_INTEL = 0x8086,
-    AT_GPU_VENDOR_NVIDIA = 0x10de,
+    AT_GPU_NEIGHBOURS_MAX = 256, /* of a card */
 };
 
 /* card-pci.c: identity, place, BARs, neighbours, ways to reset it, VFs; whether it is lost. */

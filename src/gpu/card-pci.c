@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What sysfs says of a card as a PCI function. */
-#include <string.h>
-
 #include "gpu/attribute.h"
 #include "gpu/card-internal.h"
 #include "gpu/function.h"
+#include "gpu/group.h"
 #include "gpu/resource.h"
 
-enum { CLASS_PCI_BRIDGE = 0x0604, RESET_METHODS_MAX = 16, NUMA_NODES_MAX = 1 << 16 };
+enum { RESET_METHODS_MAX = 16 };
 
 static void read_identity(struct at_gpu_card *card, const char *dir, struct at_pci_names *names)
 {
@@ -33,14 +32,10 @@ static void read_identity(struct at_gpu_card *card, const char *dir, struct at_p
 
 static void read_place(struct at_gpu_card *card, const char *dir)
 {
-    uint64_t node;
     card->driver = at_pci_function_driver(dir);
     card->iommu_group = at_pci_function_iommu_group(dir);
-    if (at_gpu_attr_number(dir, "numa_node", 10, NUMA_NODES_MAX, &node))
-        card->numa_node = (int)node;
-    g_autofree char *cpus = at_gpu_attr_line(dir, "local_cpulist");
-    if (cpus && *cpus && strspn(cpus, "0123456789,-") == strlen(cpus))
-        card->cpulist = g_steal_pointer(&cpus);
+    card->numa_node = at_pci_function_numa_node(dir);
+    card->cpulist = at_pci_function_cpulist(dir);
     g_autofree char *resource = at_gpu_attr_text(dir, "resource");
     if (resource)
         at_pci_resource_parse(resource, card->bars);
@@ -48,37 +43,19 @@ static void read_place(struct at_gpu_card *card, const char *dir)
     card->boot_vga = at_gpu_attr_number(dir, "boot_vga", 10, 1, &boot_vga) && boot_vga == 1;
 }
 
-static void add_neighbour(struct at_gpu_card *card, const struct at_gpu_paths *paths,
-                          const char *address, struct at_pci_names *names)
+static void read_neighbours(struct at_gpu_card *card, const struct at_gpu_paths *paths,
+                            struct at_pci_names *names)
 {
-    g_autofree char *dir = at_pci_function_dir(paths, address);
-    struct at_gpu_neighbour *n = g_new0(struct at_gpu_neighbour, 1);
-    n->address = g_strdup(address);
-    n->driver = at_pci_function_driver(dir);
-    n->bridge = at_pci_function_class(dir, &n->class) && n->class >> 8 == CLASS_PCI_BRIDGE;
-    /* A VF can have an address in its card's slot, and is no part of the card all the same. */
-    n->same_card = at_pci_address_same_slot(address, card->address) && !at_pci_function_is_vf(dir);
-    n->name = at_pci_names_full(names, at_pci_function_id(dir, "vendor"),
-                                at_pci_function_id(dir, "device"));
-    g_ptr_array_add(card->neighbours, n);
-}
-
-static int compare_addresses(const void *a, const void *b)
-{
-    return at_pci_address_compare(*(char *const *)a, *(char *const *)b);
-}
-
-static void read_neighbours(struct at_gpu_card *card, const char *dir,
-                            const struct at_gpu_paths *paths, struct at_pci_names *names)
-{
-    g_autofree char *devices = g_build_filename(dir, "iommu_group/devices", NULL);
-    g_autoptr(GPtrArray) members = at_gpu_attr_list(devices, AT_GPU_VFS_MAX, at_pci_address_valid);
-    if (!members)
+    GPtrArray *group = at_gpu_group_read(paths, card->address, AT_GPU_NEIGHBOURS_MAX);
+    if (!group)
         return;
-    g_ptr_array_sort(members, compare_addresses);
-    for (unsigned i = 0; i < members->len; i++) {
-        if (!g_str_equal(members->pdata[i], card->address))
-            add_neighbour(card, paths, members->pdata[i], names);
+    g_ptr_array_unref(card->neighbours);
+    card->neighbours = group;
+    for (unsigned i = 0; i < group->len; i++) {
+        struct at_gpu_neighbour *near = group->pdata[i];
+        g_autofree char *dir = at_pci_function_dir(paths, near->address);
+        near->name = at_pci_names_full(names, at_pci_function_id(dir, "vendor"),
+                                       at_pci_function_id(dir, "device"));
     }
 }
 
@@ -97,12 +74,12 @@ static void read_reset(struct at_gpu_card *card, const char *dir)
     card->reset_methods = g_strv_builder_end(methods);
 }
 
-static void add_vf(struct at_gpu_card *card, const struct at_gpu_paths *paths, char *address)
+static void add_vf(struct at_gpu_card *card, const struct at_gpu_paths *paths, const char *address)
 {
     g_autofree char *dir = at_pci_function_dir(paths, address);
     struct at_gpu_vf *vf = g_new0(struct at_gpu_vf, 1);
     uint64_t type;
-    vf->address = address;
+    vf->address = g_strdup(address);
     vf->driver = at_pci_function_driver(dir);
     vf->iommu_group = at_pci_function_iommu_group(dir);
     vf->vendor_vfio = at_gpu_attr_exists(dir, "nvidia/current_vgpu_type");
@@ -111,17 +88,6 @@ static void add_vf(struct at_gpu_card *card, const struct at_gpu_paths *paths, c
     g_ptr_array_add(card->vfs, vf);
 }
 
-static bool has_vf(const struct at_gpu_card *card, const char *address)
-{
-    for (unsigned i = 0; i < card->vfs->len; i++) {
-        const struct at_gpu_vf *vf = card->vfs->pdata[i];
-        if (g_str_equal(vf->address, address))
-            return true;
-    }
-    return false;
-}
-
-/* Where a VF is follows from nothing that could be computed here: the links say it. */
 static void read_vfs(struct at_gpu_card *card, const char *dir, const struct at_gpu_paths *paths)
 {
     uint64_t total, on;
@@ -130,15 +96,9 @@ static void read_vfs(struct at_gpu_card *card, const char *dir, const struct at_
         return;
     if (at_gpu_attr_number(dir, "sriov_totalvfs", 10, G_MAXUINT16, &total))
         card->vfs_total = (unsigned)total;
-    for (unsigned i = 0; i < AT_GPU_VFS_MAX; i++) {
-        g_autofree char *link = g_strdup_printf("virtfn%u", i);
-        g_autofree char *address = at_gpu_attr_link(dir, link);
-        if (!address)
-            break;
-        if (at_pci_address_valid(address) && !g_str_equal(address, card->address) &&
-            !has_vf(card, address))
-            add_vf(card, paths, g_steal_pointer(&address));
-    }
+    g_autoptr(GPtrArray) vfs = at_pci_function_vfs(paths, card->address);
+    for (unsigned i = 0; i < vfs->len; i++)
+        add_vf(card, paths, vfs->pdata[i]);
     card->vfs_on = card->vfs->len;
     if (at_gpu_attr_number(dir, "sriov_numvfs", 10, G_MAXUINT16, &on))
         card->vfs_on = (unsigned)on;
@@ -150,7 +110,7 @@ void at_gpu_card_read_pci(struct at_gpu_card *card, const struct at_gpu_paths *p
     g_autofree char *dir = at_pci_function_dir(paths, card->address);
     read_identity(card, dir, names);
     read_place(card, dir);
-    read_neighbours(card, dir, paths, names);
+    read_neighbours(card, paths, names);
     read_reset(card, dir);
     read_vfs(card, dir, paths);
 }

@@ -8,6 +8,8 @@
 #include "gpu/attribute.h"
 #include "gpu/card-internal.h"
 #include "gpu/function.h"
+#include "gpu/mdev-read.h"
+#include "gpu/text-list.h"
 #include "gpu/vgpu-list.h"
 #include "gpu/vgpu-name.h"
 
@@ -38,11 +40,6 @@ static GHashTable *by_function(const GPtrArray *cards)
     return table;
 }
 
-static bool is_uuid(const char *name)
-{
-    return g_uuid_string_is_valid(name);
-}
-
 /* The number in "nvidia-471"; 0: it has none. */
 static unsigned type_number(const char *type)
 {
@@ -55,19 +52,16 @@ static unsigned type_number(const char *type)
 
 void at_gpu_mdevs_read(const struct at_gpu_paths *paths, const GPtrArray *cards)
 {
-    g_autofree char *dir = g_build_filename(paths->sys, "bus/mdev/devices", NULL);
-    g_autoptr(GPtrArray) uuids = at_gpu_attr_list(dir, AT_GPU_MDEVS_MAX, is_uuid);
+    g_autoptr(GPtrArray) uuids = at_mdev_list(paths, NULL);
     g_autoptr(GHashTable) table = by_function(cards);
-    for (unsigned i = 0; uuids && i < uuids->len; i++) {
-        const char *uuid = uuids->pdata[i];
-        g_autofree char *own = g_build_filename(dir, uuid, NULL);
-        g_autofree char *parent = at_gpu_attr_link_parent(dir, uuid);
-        g_autofree char *type = at_gpu_attr_link(own, "mdev_type");
+    for (unsigned i = 0; i < uuids->len; i++) {
+        g_autofree char *parent = at_mdev_parent(paths, uuids->pdata[i]);
+        g_autofree char *type = at_mdev_type(paths, uuids->pdata[i]);
         struct at_gpu_card *card = parent ? g_hash_table_lookup(table, parent) : NULL;
         if (!card)
             continue;
         struct at_gpu_mdev *mdev = g_new0(struct at_gpu_mdev, 1);
-        mdev->uuid = g_strdup(uuid);
+        mdev->uuid = g_strdup(uuids->pdata[i]);
         mdev->parent = g_steal_pointer(&parent);
         mdev->type_id = type ? type_number(type) : 0;
         mdev->type = type ? g_steal_pointer(&type) : g_strdup("unknown");
@@ -101,7 +95,7 @@ static GArray *read_mdev_types(const char *dir)
         g_autofree char *own = g_build_filename(dir, names->pdata[i], NULL);
         g_autofree char *name = at_gpu_attr_line(own, "name");
         g_autofree char *description = at_gpu_attr_text(own, "description");
-        if (!name || strlen(name) > NAME_MAX_BYTES)
+        if (!name || !*name || strlen(name) > NAME_MAX_BYTES)
             continue;
         struct at_vgpu_type type = {.id = type_number(names->pdata[i]),
                                     .name = g_strdup(at_vgpu_name_strip(name))};
@@ -177,7 +171,7 @@ static char *add_types(struct at_gpu_card *card, const GArray *types)
         if (at_vgpu_name_parse(type->name, &name) && name.slices == 0)
             add_profile(card, type, &name);
         else
-            g_string_append_printf(left_out, "%s%s", left_out->len ? ", " : "", type->name);
+            at_gpu_list_add(left_out, "%s", type->name);
     }
     return left_out->len ? g_strdup(left_out->str) : NULL;
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Giving a whole card: all functions of its slot that are in its IOMMU group, by vfio-pci. */
-#include <string.h>
-
 #include "base/error.h"
 #include "gpu/device-internal.h"
+#include "gpu/group.h"
+#include "gpu/mdev-read.h"
 
 /* ---- who is in the way ---- */
 
@@ -27,7 +27,7 @@ static bool no_compute_process(struct at_gpu_run *run, GError **error)
 
 static bool no_mdev(struct at_gpu_run *run, GError **error)
 {
-    g_autoptr(GPtrArray) uuids = at_gpu_mdev_uuids(run->host, run->att->address);
+    g_autoptr(GPtrArray) uuids = at_mdev_list(&run->host->paths, run->att->address);
     return uuids->len == 0 ||
            at_error(error, AT_ERROR_CONFLICT, "%s holds %u vGPUs, the first is the mdev %s",
                     run->att->address, uuids->len, (const char *)uuids->pdata[0]);
@@ -51,7 +51,7 @@ static bool no_vfs(struct at_gpu_run *run, GError **error)
 static bool nobody_in_the_way(struct at_gpu_run *run, const GPtrArray *members, GError **error)
 {
     for (unsigned i = 0; i < members->len; i++) {
-        const struct at_gpu_member *m = members->pdata[i];
+        const struct at_gpu_neighbour *m = members->pdata[i];
         if (m->same_card && !at_gpu_not_open(run, m->address, NULL, error))
             return false;
     }
@@ -71,7 +71,7 @@ static bool no_host_user(struct at_gpu_run *run, GError **error)
 static bool all_bound(const GPtrArray *members)
 {
     for (unsigned i = 0; i < members->len; i++) {
-        const struct at_gpu_member *m = members->pdata[i];
+        const struct at_gpu_neighbour *m = members->pdata[i];
         if (m->same_card && g_strcmp0(m->driver, AT_GPU_VFIO) != 0)
             return false;
     }
@@ -81,14 +81,15 @@ static bool all_bound(const GPtrArray *members)
 static bool bind_all(struct at_gpu_run *run, const GPtrArray *members, GError **error)
 {
     for (unsigned i = 0; i < members->len; i++) {
-        const struct at_gpu_member *m = members->pdata[i];
+        const struct at_gpu_neighbour *m = members->pdata[i];
         if (m->same_card && !at_gpu_bind_function(run, m->address, error))
             return false;
     }
     return true;
 }
 
-static bool record_driver(struct at_gpu_run *run, const struct at_gpu_member *card, GError **error)
+static bool record_driver(struct at_gpu_run *run, const struct at_gpu_neighbour *card,
+                          GError **error)
 {
     if (run->att->former_driver)
         return true;
@@ -113,7 +114,7 @@ bool at_gpu_card_bind(struct at_gpu_run *run, GError **error)
     const char *address = run->att->address;
     if (!at_gpu_vfio_load(run, error))
         return false;
-    g_autoptr(GPtrArray) members = at_gpu_group_members(run->host, address, error);
+    g_autoptr(GPtrArray) members = at_gpu_group_members(&run->host->paths, address, error);
     if (!members || !at_gpu_group_viable(members, address, false, error) ||
         !at_gpu_reset_possible(run->host, address, error))
         return false;
@@ -131,19 +132,18 @@ static bool taken_back(struct at_gpu_run *run, GError **error)
     const char *address = run->att->address, *former = run->att->former_driver;
     if (!*former || !at_gpu_has_driver(run->host, address, NULL))
         return true;
-    g_autofree char *dir = g_build_filename(run->host->paths.sys, "bus/pci/drivers", former, NULL);
     return at_error(error, AT_ERROR_UNAVAILABLE,
                     "%s was taken back, but its former driver %s did not take it: %s", address,
                     former,
-                    g_file_test(dir, G_FILE_TEST_IS_DIR) ? "the kernel's log has the reason"
-                                                         : "that driver is not loaded");
+                    at_gpu_driver_loaded(run->host, former) ? "the kernel's log has the reason"
+                                                            : "that driver is not loaded");
 }
 
 /* In reverse order: the card itself last. */
 static bool unbind_all(struct at_gpu_run *run, const GPtrArray *members, GError **error)
 {
     for (unsigned i = members->len; i-- > 0;) {
-        const struct at_gpu_member *m = members->pdata[i];
+        const struct at_gpu_neighbour *m = members->pdata[i];
         bool probe = i > 0 || *run->att->former_driver;
         if (m->same_card && !at_gpu_unbind_function(run, m->address, probe, error))
             return false;
@@ -155,7 +155,7 @@ static bool release_members(struct at_gpu_run *run, bool give_back, const GPtrAr
                             GError **error)
 {
     for (unsigned i = 0; i < members->len; i++) {
-        const struct at_gpu_member *m = members->pdata[i];
+        const struct at_gpu_neighbour *m = members->pdata[i];
         if (m->same_card && !at_gpu_not_open(run, m->address, NULL, error))
             return false;
     }
@@ -178,7 +178,7 @@ bool at_gpu_card_release(struct at_gpu_run *run, bool give_back, GError **error)
     bool stays = false;
     if (at_gpu_exists(run->host, att->address, NULL)) {
         /* Booted without an IOMMU meanwhile: then vfio-pci has none of it. */
-        g_autoptr(GPtrArray) members = at_gpu_group_members(run->host, att->address, NULL);
+        g_autoptr(GPtrArray) members = at_gpu_group_members(&run->host->paths, att->address, NULL);
         if (members ? !release_members(run, give_back, members, error)
                     : !at_gpu_unbind_function(run, att->address, *att->former_driver, error))
             return false;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the parts of carrying out share: one run of attach or detach, its ladder of undoing, and
- * the PCI functions of sysfs. */
+ * the functions of the host. */
 #pragma once
 #include "gpu/device.h"
 
@@ -28,9 +28,14 @@ void at_gpu_run_on_failure(struct at_gpu_run *run, at_gpu_undo_func undo, const 
 bool at_gpu_run_undo(struct at_gpu_run *run, GError **error);
 /* Lets the caller record what was chosen. */
 bool at_gpu_run_choose(struct at_gpu_run *run, GError **error);
-/* Writes @value into the file that the format names; TIMEOUT says who uses @about. */
-bool at_gpu_run_write(struct at_gpu_run *run, const char *about, const char *value, GError **error,
-                      const char *format, ...) G_GNUC_PRINTF(5, 6);
+/* The same when it is @function. */
+bool at_gpu_run_choose_function(struct at_gpu_run *run, const char *function, GError **error);
+/* Writes @value into the file @path; TIMEOUT says who uses @about. */
+bool at_gpu_run_write(struct at_gpu_run *run, const char *about, const char *path,
+                      const char *value, GError **error);
+/* The same into an attribute of the function at @address, about itself. */
+bool at_gpu_run_set(struct at_gpu_run *run, const char *address, const char *file,
+                    const char *value, GError **error);
 /* Asks until it is so, every few milliseconds; false when it is not by the deadline, or the run
  * was cancelled. */
 typedef bool (*at_gpu_ready_func)(const struct at_gpu_host *host, const char *what);
@@ -39,44 +44,27 @@ bool at_gpu_run_wait(struct at_gpu_run *run, at_gpu_ready_func ready, const char
 /* Adds to the end of a message; keeps the code. */
 void at_gpu_error_add(GError **error, const char *format, ...) G_GNUC_PRINTF(2, 3);
 
-/* ---- functions in sysfs (pci.c) ---- */
-bool at_gpu_address_valid(const char *address); /* "0000:41:00.0" */
-bool at_gpu_uuid_valid(const char *uuid);
+/* ---- functions of the host (host.c) ---- */
+/* An attribute of the function at @address (@file NULL: its directory). Outputs are newly
+ * allocated. */
 char *at_gpu_path(const struct at_gpu_host *host, const char *address, const char *file);
 bool at_gpu_exists(const struct at_gpu_host *host, const char *address, const char *file);
 char *at_gpu_text(const struct at_gpu_host *host, const char *address, const char *file);
 bool at_gpu_number(const struct at_gpu_host *host, const char *address, const char *file,
-                   uint64_t *ret);
+                   uint64_t *ret);                                        /* decimal */
 char *at_gpu_driver(const struct at_gpu_host *host, const char *address); /* NULL: none */
 bool at_gpu_has_driver(const struct at_gpu_host *host, const char *address, const char *driver);
+bool at_gpu_driver_loaded(const struct at_gpu_host *host, const char *driver);
 bool at_gpu_is_nvidia(const struct at_gpu_host *host, const char *address);
-/* Addresses of the VFs that are on, in the order of their numbers. */
-GPtrArray *at_gpu_vf_addresses(const struct at_gpu_host *host, const char *address);
-/* UUIDs of mdevs whose parent is @address. */
-GPtrArray *at_gpu_mdev_uuids(const struct at_gpu_host *host, const char *address);
+/* A file of what NVIDIA's driver says of the card in <proc>. */
+char *at_gpu_nvidia_path(const struct at_gpu_paths *paths, const char *address, const char *file);
 uint64_t at_gpu_bar_window(const struct at_gpu_host *host, const char *address);
-/* Names in a directory, sorted, at most 4096. Empty when there is no such directory. */
-GPtrArray *at_gpu_list(const char *path);
 
 /* ---- who uses it (holders.c) ---- */
 /* Processes that use the function by the host's own driver (/dev/nvidia0, /dev/dri/card1). */
 char *at_gpu_host_users(const struct at_gpu_paths *paths, const char *address);
 /* Both together; NULL when there are none. */
 char *at_gpu_users(const struct at_gpu_host *host, const char *about);
-
-/* ---- IOMMU groups (group.c) ---- */
-struct at_gpu_member {
-    char *address;
-    char *driver; /* NULL: none */
-    bool bridge;
-    bool same_card; /* another function of the same slot, or the function itself */
-};
-/* Members of the group of @address, itself first, then by address. UNAVAILABLE without IOMMU. */
-GPtrArray *at_gpu_group_members(const struct at_gpu_host *host, const char *address,
-                                GError **error);
-/* UNAVAILABLE when a function that does not go with the card is in the way; names it. With @alone
- * nothing but bridges may be beside it. */
-bool at_gpu_group_viable(const GPtrArray *members, const char *address, bool alone, GError **error);
 
 /* ---- reset (reset.c) ---- */
 bool at_gpu_reset_possible(const struct at_gpu_host *host, const char *address, GError **error);
@@ -95,7 +83,9 @@ bool at_gpu_not_open(struct at_gpu_run *run, const char *address, const char *uu
 bool at_gpu_card_bind(struct at_gpu_run *run, GError **error);
 bool at_gpu_card_release(struct at_gpu_run *run, bool give_back, GError **error);
 
-/* SR-IOV (sriov.c). What uses one of the VFs, in words, or NULL. */
+/* SR-IOV (sriov.c). UNAVAILABLE unless the card has the host's driver, which makes VFs. */
+bool at_gpu_vfs_driver(struct at_gpu_run *run, GError **error);
+/* What uses one of the VFs, in words, or NULL. */
 char *at_gpu_vfs_used(const struct at_gpu_host *host, const char *address);
 /* Turns NVIDIA's VFs on when they are off; refuses where that would wipe MIG instances. */
 bool at_gpu_vfs_enable(struct at_gpu_run *run, GError **error);
@@ -121,7 +111,6 @@ bool at_gpu_vgpu_give_back(struct at_gpu_run *run, GError **error);
 bool at_gpu_vendor_attach(struct at_gpu_run *run, GError **error);
 bool at_gpu_vendor_release(struct at_gpu_run *run, GError **error);
 unsigned at_gpu_vendor_type(const struct at_gpu_host *host, const char *vf); /* 0: none */
-bool at_gpu_mdev_exists(const struct at_gpu_host *host, const char *uuid);
 bool at_gpu_mdev_attach(struct at_gpu_run *run, GError **error);
 bool at_gpu_mdev_release(struct at_gpu_run *run, GError **error);
 bool at_gpu_mig_attach(struct at_gpu_run *run, GError **error);

@@ -2,15 +2,16 @@
 /* Attach and detach: the order of all, one at a time on each card, and what QEMU is told. */
 #include "gpu/device.h"
 
-#include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "gpu/attribute.h"
 #include "gpu/device-internal.h"
-#include "gpu/sysfs-read.h"
+#include "gpu/function.h"
+#include "gpu/group.h"
+#include "gpu/mdev-read.h"
 
 /* A run on a card lasts as long as its writes; the next one waits for a few of those. */
 enum { LOCK_WRITES = 12 };
@@ -65,8 +66,7 @@ void at_gpu_attachment_clear(struct at_gpu_attachment *att)
 
 static GStrv node_of(const struct at_gpu_host *host, const char *device)
 {
-    g_autofree char *link = g_build_filename(device, "iommu_group", NULL);
-    g_autofree char *group = at_sysfs_link_name(link);
+    g_autofree char *group = at_gpu_attr_link(device, "iommu_group");
     GStrv nodes = g_new0(char *, 2);
     if (group)
         nodes[0] = g_build_filename(host->paths.dev, "vfio", group, NULL);
@@ -76,11 +76,9 @@ static GStrv node_of(const struct at_gpu_host *host, const char *device)
 static void fill_place(const struct at_gpu_host *host, const char *address,
                        struct at_gpu_device *device)
 {
-    g_autofree char *node = at_gpu_text(host, address, "numa_node");
-    device->numa_node = node && g_ascii_isdigit(*node) ? (int)strtol(node, NULL, 10) : -1;
-    device->cpulist = at_gpu_text(host, address, "local_cpulist");
-    if (device->cpulist && !*device->cpulist)
-        g_clear_pointer(&device->cpulist, g_free);
+    g_autofree char *dir = at_pci_function_dir(&host->paths, address);
+    device->numa_node = at_pci_function_numa_node(dir);
+    device->cpulist = at_pci_function_cpulist(dir);
 }
 
 static bool fill_hosts(const struct at_gpu_host *host, const struct at_gpu_attachment *att,
@@ -88,20 +86,20 @@ static bool fill_hosts(const struct at_gpu_host *host, const struct at_gpu_attac
 {
     bool whole = att->profile->kind == AT_GPU_PASSTHROUGH;
     const char *first = whole ? att->address : att->function;
-    g_autoptr(GPtrArray) members = at_gpu_group_members(host, first, error);
+    g_autoptr(GPtrArray) members = at_gpu_group_members(&host->paths, first, error);
     if (!members)
         return false;
     g_autoptr(GStrvBuilder) hosts = g_strv_builder_new();
     for (unsigned i = 0; i < members->len; i++) {
-        const struct at_gpu_member *m = members->pdata[i];
+        const struct at_gpu_neighbour *m = members->pdata[i];
         if (i > 0 && !(whole && m->same_card && g_strcmp0(m->driver, AT_GPU_VFIO) == 0))
             continue;
         g_strv_builder_add(hosts, m->address);
         device->window += at_gpu_bar_window(host, m->address);
     }
     device->hosts = g_strv_builder_end(hosts);
-    g_autofree char *path = at_gpu_path(host, first, NULL);
-    device->nodes = node_of(host, path);
+    g_autofree char *dir = at_pci_function_dir(&host->paths, first);
+    device->nodes = node_of(host, dir);
     return true;
 }
 
@@ -110,9 +108,9 @@ static bool fill_device(const struct at_gpu_host *host, const struct at_gpu_atta
 {
     bool vgpu = att->profile->kind == AT_GPU_VGPU || att->profile->kind == AT_GPU_MIG_VGPU;
     fill_place(host, att->address, device);
-    if (!vgpu || !att->uuid || !at_gpu_mdev_exists(host, att->uuid))
+    if (!vgpu || !att->uuid || !at_mdev_exists(&host->paths, att->uuid))
         return fill_hosts(host, att, device, error);
-    device->sysfsdev = g_build_filename(host->paths.sys, "bus/mdev/devices", att->uuid, NULL);
+    device->sysfsdev = at_mdev_dir(&host->paths, att->uuid);
     device->nodes = node_of(host, device->sysfsdev);
     /* The BARs of an mdev are in no file; those of the VF behind it are the nearest. */
     if (att->function && !g_str_equal(att->function, att->address))
@@ -125,13 +123,13 @@ static bool fill_device(const struct at_gpu_host *host, const struct at_gpu_atta
 
 static bool valid(const struct at_gpu_attachment *att, GError **error)
 {
-    if (!att->address || !at_gpu_address_valid(att->address) ||
-        (att->function && !at_gpu_address_valid(att->function)))
+    if (!att->address || !at_pci_address_valid(att->address) ||
+        (att->function && !at_pci_address_valid(att->function)))
         return at_error(error, AT_ERROR_INVALID, "\"%s\" is not the address of a PCI function",
                         att->function  ? att->function
                         : att->address ? att->address
                                        : "");
-    if (att->uuid && !at_gpu_uuid_valid(att->uuid))
+    if (att->uuid && !at_mdev_uuid_valid(att->uuid))
         return at_error(error, AT_ERROR_INVALID, "\"%s\" is not a UUID in lower case", att->uuid);
     return true;
 }
@@ -244,7 +242,7 @@ static void close_nodes(const struct at_gpu_host *host, const struct at_gpu_atta
 {
     struct at_gpu_device device = {0};
     bool any = att->profile->kind == AT_GPU_PASSTHROUGH || att->function ||
-               (att->uuid && at_gpu_mdev_exists(host, att->uuid));
+               (att->uuid && at_mdev_exists(&host->paths, att->uuid));
     if (any)
         fill_device(host, att, &device, NULL);
     for (char **node = device.nodes; node && *node; node++) {

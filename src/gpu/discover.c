@@ -9,8 +9,6 @@
 #include "gpu/card-internal.h"
 #include "gpu/function.h"
 
-enum { COMM_MAX = 64 };
-
 static bool is_gpu(uint32_t class)
 {
     static const uint32_t classes[] = {0x0300, 0x0302, 0x0380, 0x1200};
@@ -29,8 +27,7 @@ static int compare_addresses(const void *a, const void *b)
 /* A host without PCI has <sys>/bus all the same, and no cards. */
 static GPtrArray *list_functions(const struct at_gpu_paths *paths, GError **error)
 {
-    g_autofree char *dir = g_build_filename(paths->sys, "bus/pci/devices", NULL);
-    g_autofree char *pci = g_build_filename(paths->sys, "bus/pci", NULL);
+    g_autofree char *dir = at_pci_function_dir(paths, NULL);
     GPtrArray *names = at_gpu_attr_list(dir, AT_GPU_FUNCTIONS_MAX, at_pci_address_valid);
     int err = errno;
     if (!names && err == ENOENT && !at_gpu_attr_exists(paths->sys, "bus/pci") &&
@@ -102,12 +99,8 @@ static void name_processes(struct at_gpu_card *card, const struct at_gpu_paths *
 {
     for (unsigned i = 0; i < card->processes->len; i++) {
         struct at_gpu_process *process = card->processes->pdata[i];
-        if (process->name)
-            continue;
-        g_autofree char *file = g_strdup_printf("%u/comm", process->pid);
-        g_autofree char *name = at_gpu_attr_line(paths->proc, file);
-        if (name && *name)
-            process->name = g_strndup(name, COMM_MAX);
+        if (!process->name)
+            process->name = at_gpu_process_name(paths->proc, process->pid);
     }
 }
 

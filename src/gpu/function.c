@@ -7,6 +7,7 @@
 #include "gpu/attribute.h"
 
 enum {
+    NUMA_NODES_MAX = 1 << 16,
     CONFIG_SIZE = 4096, /* of a PCI Express function */
     CONFIG_EXTENDED = 0x100,
     CAPABILITY_SERIAL = 0x0003,
@@ -93,6 +94,37 @@ int at_pci_function_iommu_group(const char *dir)
     g_autofree char *group = at_gpu_attr_link(dir, "iommu_group");
     uint64_t value;
     return group && at_gpu_number_parse(group, 10, G_MAXINT, &value) ? (int)value : -1;
+}
+
+int at_pci_function_numa_node(const char *dir)
+{
+    uint64_t node;
+    return at_gpu_attr_number(dir, "numa_node", 10, NUMA_NODES_MAX, &node) ? (int)node : -1;
+}
+
+char *at_pci_function_cpulist(const char *dir)
+{
+    g_autofree char *cpus = at_gpu_attr_line(dir, "local_cpulist");
+    bool is_list = cpus && *cpus && strspn(cpus, "0123456789,-") == strlen(cpus);
+    return is_list ? g_steal_pointer(&cpus) : NULL;
+}
+
+/* Where a VF is follows from nothing that could be computed here: the links say it. */
+GPtrArray *at_pci_function_vfs(const struct at_gpu_paths *paths, const char *address)
+{
+    GPtrArray *vfs = g_ptr_array_new_with_free_func(g_free);
+    g_autofree char *dir = at_pci_function_dir(paths, address);
+    for (unsigned i = 0; i < AT_PCI_VFS_MAX; i++) {
+        char link[24];
+        g_snprintf(link, sizeof link, "virtfn%u", i);
+        g_autofree char *vf = at_gpu_attr_link(dir, link);
+        if (!vf)
+            break;
+        if (at_pci_address_valid(vf) && !g_str_equal(vf, address) &&
+            !g_ptr_array_find_with_equal_func(vfs, vf, g_str_equal, NULL))
+            g_ptr_array_add(vfs, g_steal_pointer(&vf));
+    }
+    return vfs;
 }
 
 uint16_t at_pci_function_id(const char *dir, const char *name)

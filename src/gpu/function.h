@@ -4,6 +4,8 @@
 #pragma once
 #include "gpu/gpu.h"
 
+enum { AT_PCI_VFS_MAX = 256 }; /* of a function */
+
 struct at_pci_address {
     uint32_t domain;
     uint8_t bus, slot, function;
@@ -15,16 +17,23 @@ bool at_pci_address_valid(const char *text);
 int at_pci_address_compare(const char *a, const char *b);
 bool at_pci_address_same_slot(const char *a, const char *b);
 
-/* <sys>/bus/pci/devices/<address>; newly allocated. */
+/* <sys>/bus/pci/devices/<address>; NULL: the directory of all. Newly allocated. The others take it
+ * as @dir. */
 char *at_pci_function_dir(const struct at_gpu_paths *paths, const char *address);
 bool at_pci_function_class(const char *dir, uint32_t *ret); /* 24 bits */
 bool at_pci_function_is_vf(const char *dir);
 char *at_pci_function_driver(const char *dir);                  /* NULL: none */
 int at_pci_function_iommu_group(const char *dir);               /* -1: none */
 uint16_t at_pci_function_id(const char *dir, const char *name); /* 0: unknown */
+int at_pci_function_numa_node(const char *dir);                 /* -1: unknown */
+char *at_pci_function_cpulist(const char *dir); /* CPUs beside it: "0-31,64-95"; NULL: unknown */
 
-/* vfio-pci, a variant of it (nvgrace-gpu-vfio-pci, xe-vfio-pci) or pci-stub: a group stays viable
- * with these. @driver may be NULL: true. */
+/* Addresses of the VFs of @address that are on, in the order of their numbers, at most
+ * AT_PCI_VFS_MAX; char* with free func, never NULL. */
+GPtrArray *at_pci_function_vfs(const struct at_gpu_paths *paths, const char *address);
+
+/* vfio-pci, pci-stub, or a variant of vfio-pci, which is called after it ("xe-vfio-pci",
+ * "mlx5_vfio_pci"): a group stays viable with these. @driver may be NULL: true. */
 bool at_pci_driver_lets_go(const char *driver);
 
 /* What the configuration space says. @ret_serial: of the PCIe capability Device Serial Number (id

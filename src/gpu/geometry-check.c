@@ -2,6 +2,7 @@
 /* Whether what is held of a card can be held, and how cut up that leaves the card. */
 #include "base/error.h"
 #include "gpu/geometry.h"
+#include "gpu/text-list.h"
 
 /* A slot of its own for one card. */
 typedef struct {
@@ -27,9 +28,8 @@ static char *others(const struct at_gpu_hold *holds, unsigned n)
 {
     GString *text = g_string_new(NULL);
     for (unsigned i = 0; i < n && i < 3; i++)
-        g_string_append_printf(text, "%s%s (%s)", i ? ", " : "", holds[i].profile, holds[i].holder);
-    if (n > 3)
-        g_string_append_printf(text, " and %u more", n - 3);
+        at_gpu_list_add(text, "%s (%s)", holds[i].profile, holds[i].holder);
+    at_gpu_list_more(text, n > 3 ? n - 3 : 0);
     return g_string_free(text, FALSE);
 }
 

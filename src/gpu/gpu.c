@@ -56,13 +56,14 @@ void at_gpu_profile_free(struct at_gpu_profile *profile)
     g_free(profile);
 }
 
-static void neighbour_free(void *p)
+void at_gpu_neighbour_free(struct at_gpu_neighbour *neighbour)
 {
-    struct at_gpu_neighbour *n = p;
-    g_free(n->address);
-    g_free(n->name);
-    g_free(n->driver);
-    g_free(n);
+    if (!neighbour)
+        return;
+    g_free(neighbour->address);
+    g_free(neighbour->name);
+    g_free(neighbour->driver);
+    g_free(neighbour);
 }
 
 static void vf_free(void *p)
@@ -94,7 +95,7 @@ struct at_gpu_card *at_gpu_card_new(const char *address)
     struct at_gpu_card *card = g_new0(struct at_gpu_card, 1);
     card->address = g_strdup(address);
     card->iommu_group = card->numa_node = -1;
-    card->neighbours = g_ptr_array_new_with_free_func(neighbour_free);
+    card->neighbours = g_ptr_array_new_with_free_func((GDestroyNotify)at_gpu_neighbour_free);
     card->bars = g_array_new(FALSE, FALSE, sizeof(struct at_gpu_bar));
     card->vfs = g_ptr_array_new_with_free_func(vf_free);
     card->mdevs = g_ptr_array_new_with_free_func(mdev_free);
@@ -134,13 +135,18 @@ const struct at_gpu_profile *at_gpu_card_profile(const struct at_gpu_card *card,
     return NULL;
 }
 
-uint64_t at_gpu_card_window(const struct at_gpu_card *card)
+uint64_t at_gpu_bars_window(const GArray *bars)
 {
     uint64_t sum = 0;
-    for (unsigned i = 0; i < card->bars->len; i++) {
-        const struct at_gpu_bar *bar = &g_array_index(card->bars, struct at_gpu_bar, i);
-        if (bar->wide && bar->prefetchable)
+    for (unsigned i = 0; i < bars->len; i++) {
+        const struct at_gpu_bar *bar = &g_array_index(bars, struct at_gpu_bar, i);
+        if (bar->wide && bar->prefetchable && sum + bar->size > sum)
             sum += bar->size;
     }
     return sum;
+}
+
+uint64_t at_gpu_card_window(const struct at_gpu_card *card)
+{
+    return at_gpu_bars_window(card->bars);
 }

@@ -74,14 +74,21 @@ struct at_gpu_bar {
     bool wide, prefetchable; /* 64-bit */
 };
 
+enum {
+    AT_GPU_VENDOR_AMD = 0x1002,
+    AT_GPU_VENDOR_INTEL = 0x8086,
+    AT_GPU_VENDOR_NVIDIA = 0x10de,
+};
+
 /* A function of the card's IOMMU group other than the card itself. */
 struct at_gpu_neighbour {
     char *address, *name;
     uint32_t class; /* 24 bits */
     char *driver;   /* NULL: none */
     bool bridge;    /* belongs to the fabric: stays where it is */
-    bool same_card; /* another function of the same slot: goes with it */
+    bool same_card; /* another function of the same slot, which is no VF: goes with it */
 };
+void at_gpu_neighbour_free(struct at_gpu_neighbour *neighbour);
 
 struct at_gpu_vf {
     char *address;
@@ -176,6 +183,7 @@ void at_gpu_card_free(struct at_gpu_card *card);
 
 /* The profile of that name, borrowed; NULL when the card has none. Case counts. */
 const struct at_gpu_profile *at_gpu_card_profile(const struct at_gpu_card *card, const char *name);
-/* The bytes that its BARs take of a guest's address space: 64-bit prefetchable ones, each a power
- * of two. */
+/* The bytes that BARs (struct at_gpu_bar) take of a guest's address space: 64-bit prefetchable
+ * ones, each a power of two. Those of a card: */
+uint64_t at_gpu_bars_window(const GArray *bars);
 uint64_t at_gpu_card_window(const struct at_gpu_card *card);

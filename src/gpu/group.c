@@ -1,75 +1,77 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* IOMMU groups: the unit that the kernel gives away. */
-#include <string.h>
+/* IOMMU groups: who is in one, and whether it can be given away. */
+#include "gpu/group.h"
 
 #include "base/error.h"
-#include "gpu/device-internal.h"
-#include "gpu/sysfs-read.h"
+#include "gpu/attribute.h"
+#include "gpu/function.h"
 
 enum { CLASS_PCI_BRIDGE = 0x0604, CLASS_SEMI_TRANSPARENT_BRIDGE = 0x0609 };
 
-static void member_free(void *p)
-{
-    struct at_gpu_member *m = p;
-    g_free(m->address);
-    g_free(m->driver);
-    g_free(m);
-}
-
-/* Up to the dot: functions of one slot. */
-static bool same_slot(const char *a, const char *b)
-{
-    size_t n = (size_t)(strrchr(a, '.') - a);
-    return strncmp(a, b, n) == 0 && b[n] == '.';
-}
-
 /* Bridges that only pass on what comes, and whose driver does no DMA of its own. */
-static bool is_bridge(const struct at_gpu_host *host, const char *address, const char *driver)
+static bool is_bridge(const struct at_gpu_neighbour *near)
 {
-    uint64_t class = 0;
-    at_gpu_number(host, address, "class", &class);
-    class >>= 8;
-    return class == CLASS_PCI_BRIDGE || class == CLASS_SEMI_TRANSPARENT_BRIDGE ||
-           g_strcmp0(driver, "pcieport") == 0;
+    return near->class >> 8 == CLASS_PCI_BRIDGE ||
+           near->class >> 8 == CLASS_SEMI_TRANSPARENT_BRIDGE ||
+           g_strcmp0(near->driver, "pcieport") == 0;
 }
 
-static struct at_gpu_member *member_new(const struct at_gpu_host *host, const char *of,
-                                        const char *address)
+static struct at_gpu_neighbour *read_one(const struct at_gpu_paths *paths, const char *of,
+                                         const char *address)
 {
-    struct at_gpu_member *m = g_new0(struct at_gpu_member, 1);
-    m->address = g_strdup(address);
-    m->driver = at_gpu_driver(host, address);
-    m->bridge = is_bridge(host, address, m->driver);
-    m->same_card = same_slot(of, address);
-    return m;
+    g_autofree char *dir = at_pci_function_dir(paths, address);
+    struct at_gpu_neighbour *near = g_new0(struct at_gpu_neighbour, 1);
+    near->address = g_strdup(address);
+    near->driver = at_pci_function_driver(dir);
+    at_pci_function_class(dir, &near->class);
+    near->bridge = is_bridge(near);
+    /* A VF can have an address in its card's slot, and is no part of the card all the same. */
+    near->same_card = g_str_equal(of, address) ||
+                      (at_pci_address_same_slot(of, address) && !at_pci_function_is_vf(dir));
+    return near;
 }
 
-GPtrArray *at_gpu_group_members(const struct at_gpu_host *host, const char *address, GError **error)
+static int compare_addresses(const void *a, const void *b)
 {
-    if (!at_gpu_exists(host, address, "iommu_group")) {
+    const struct at_gpu_neighbour *first = *(void *const *)a, *second = *(void *const *)b;
+    return at_pci_address_compare(first->address, second->address);
+}
+
+GPtrArray *at_gpu_group_read(const struct at_gpu_paths *paths, const char *of, unsigned max)
+{
+    g_autofree char *dir = at_pci_function_dir(paths, of);
+    g_autofree char *devices = g_build_filename(dir, "iommu_group/devices", NULL);
+    g_autoptr(GPtrArray) names = at_gpu_attr_list(devices, max, at_pci_address_valid);
+    if (!names && !at_gpu_attr_exists(dir, "iommu_group"))
+        return NULL;
+    GPtrArray *group = g_ptr_array_new_with_free_func((GDestroyNotify)at_gpu_neighbour_free);
+    for (unsigned i = 0; names && i < names->len; i++) {
+        if (!g_str_equal(names->pdata[i], of))
+            g_ptr_array_add(group, read_one(paths, of, names->pdata[i]));
+    }
+    g_ptr_array_sort(group, compare_addresses);
+    return group;
+}
+
+GPtrArray *at_gpu_group_members(const struct at_gpu_paths *paths, const char *address,
+                                GError **error)
+{
+    GPtrArray *members = at_gpu_group_read(paths, address, AT_GPU_LIST_MAX);
+    if (members)
+        g_ptr_array_insert(members, 0, read_one(paths, address, address));
+    else
         at_error(
             error, AT_ERROR_UNAVAILABLE,
             "%s is in no IOMMU group: the host has no IOMMU switched on (VT-d or AMD-Vi in the "
             "firmware's setup; intel_iommu=on on the kernel's command line)",
             address);
-        return NULL;
-    }
-    GPtrArray *members = g_ptr_array_new_with_free_func(member_free);
-    g_ptr_array_add(members, member_new(host, address, address));
-    g_autofree char *dir = at_gpu_path(host, address, "iommu_group/devices");
-    g_autoptr(GPtrArray) names = at_gpu_list(dir);
-    for (unsigned i = 0; i < names->len; i++) {
-        const char *name = names->pdata[i];
-        if (at_gpu_address_valid(name) && !g_str_equal(name, address))
-            g_ptr_array_add(members, member_new(host, address, name));
-    }
     return members;
 }
 
 bool at_gpu_group_viable(const GPtrArray *members, const char *address, bool alone, GError **error)
 {
     for (unsigned i = 0; i < members->len; i++) {
-        const struct at_gpu_member *m = members->pdata[i];
+        const struct at_gpu_neighbour *m = members->pdata[i];
         if (m->bridge || g_str_equal(m->address, address) || (m->same_card && !alone))
             continue;
         if (alone)
@@ -77,8 +79,7 @@ bool at_gpu_group_viable(const GPtrArray *members, const char *address, bool alo
                             "%s is not kept apart from %s: both are in one IOMMU group (no ACS on "
                             "the way to them)",
                             address, m->address);
-        if (m->driver && !g_str_equal(m->driver, AT_GPU_VFIO) &&
-            !g_str_equal(m->driver, "pci-stub"))
+        if (!at_pci_driver_lets_go(m->driver))
             return at_error(error, AT_ERROR_UNAVAILABLE,
                             "%s cannot be given: its IOMMU group holds %s too, which the host uses "
                             "by its driver %s (unbind that, or move the card to another slot)",

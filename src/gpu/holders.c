@@ -6,12 +6,14 @@
 #include <string.h>
 
 #include "base/cleanup.h"
-#include "base/plain.h"
+#include "gpu/attribute.h"
 #include "gpu/device-internal.h"
-#include "gpu/sysfs-read.h"
+#include "gpu/function.h"
+#include "gpu/mdev-read.h"
+#include "gpu/text-list.h"
 
 /* A host with more than these is not searched to its end; the kernel still refuses what is busy. */
-enum { LINKS_MAX = 1 << 20, NAMED_MAX = 8 };
+enum { LINKS_MAX = 1 << 20, NAMED_MAX = 8, NODES_MAX = 4096 };
 
 struct search {
     const GPtrArray *nodes; /* ends of paths: "/vfio/12" */
@@ -47,12 +49,9 @@ static bool has_open(struct search *search, DIR *fds)
 
 static void name_process(struct search *search, const char *proc, const char *pid)
 {
-    g_autofree char *path = g_build_filename(proc, pid, "comm", NULL);
-    g_autofree char *comm = at_sysfs_read_text(path);
-    g_autofree char *plain = at_plain_text(comm && *comm ? comm : "process", false);
+    g_autofree char *name = at_gpu_process_name(proc, (unsigned)strtoul(pid, NULL, 10));
     if (search->named++ < NAMED_MAX)
-        g_string_append_printf(search->found, "%s%s (%s)", search->found->len ? ", " : "", plain,
-                               pid);
+        at_gpu_list_add(search->found, "%s (%s)", name ? name : "process", pid);
 }
 
 static char *opened(const char *proc, const GPtrArray *nodes)
@@ -72,33 +71,35 @@ static char *opened(const char *proc, const GPtrArray *nodes)
     }
     if (dir)
         closedir(dir);
-    if (search.named > NAMED_MAX)
-        g_string_append_printf(search.found, " and %u more", search.named - NAMED_MAX);
+    at_gpu_list_more(search.found, search.named > NAMED_MAX ? search.named - NAMED_MAX : 0);
     return g_string_free(search.found, search.named == 0);
+}
+
+/* Adds what stands in @device/@dir, which are names of nodes, behind @prefix. */
+static void add_nodes(GPtrArray *nodes, const char *device, const char *dir, const char *prefix)
+{
+    g_autofree char *path = g_build_filename(device, dir, NULL);
+    g_autoptr(GPtrArray) names = at_gpu_attr_list(path, NODES_MAX, NULL);
+    for (unsigned i = 0; names && i < names->len; i++)
+        g_ptr_array_add(nodes, g_strconcat(prefix, names->pdata[i], NULL));
 }
 
 char *at_gpu_opened_by(const struct at_gpu_paths *paths, const char *address, const char *uuid)
 {
-    g_autofree char *device = uuid ? g_build_filename(paths->sys, "bus/mdev/devices", uuid, NULL)
-                                   : g_build_filename(paths->sys, "bus/pci/devices", address, NULL);
+    g_autofree char *device = uuid ? at_mdev_dir(paths, uuid) : at_pci_function_dir(paths, address);
     g_autoptr(GPtrArray) nodes = g_ptr_array_new_with_free_func(g_free);
-    g_autofree char *link = g_build_filename(device, "iommu_group", NULL);
-    g_autofree char *group = at_sysfs_link_name(link);
+    g_autofree char *group = at_gpu_attr_link(device, "iommu_group");
     if (group)
         g_ptr_array_add(nodes, g_strconcat("/vfio/", group, NULL));
-    g_autofree char *cdevs = g_build_filename(device, "vfio-dev", NULL);
-    g_autoptr(GPtrArray) names = at_gpu_list(cdevs);
-    for (unsigned i = 0; i < names->len; i++)
-        g_ptr_array_add(nodes, g_strconcat("/vfio/devices/", names->pdata[i], NULL));
+    add_nodes(nodes, device, "vfio-dev", "/vfio/devices/");
     return opened(paths->proc, nodes);
 }
 
 /* "Device Minor: \t 0" in the driver's own directory of the card. */
 static char *nvidia_node(const struct at_gpu_paths *paths, const char *address)
 {
-    g_autofree char *path =
-        g_build_filename(paths->proc, "driver/nvidia/gpus", address, "information", NULL);
-    g_autofree char *text = at_sysfs_read_text(path);
+    g_autofree char *path = at_gpu_nvidia_path(paths, address, "information");
+    g_autofree char *text = at_gpu_attr_text(path, NULL);
     const char *line = text ? strstr(text, "Device Minor:") : NULL;
     return line ? g_strdup_printf("/nvidia%lu", strtoul(line + strlen("Device Minor:"), NULL, 10))
                 : NULL;
@@ -107,10 +108,8 @@ static char *nvidia_node(const struct at_gpu_paths *paths, const char *address)
 char *at_gpu_host_users(const struct at_gpu_paths *paths, const char *address)
 {
     g_autoptr(GPtrArray) nodes = g_ptr_array_new_with_free_func(g_free);
-    g_autofree char *drm = g_build_filename(paths->sys, "bus/pci/devices", address, "drm", NULL);
-    g_autoptr(GPtrArray) names = at_gpu_list(drm);
-    for (unsigned i = 0; i < names->len; i++)
-        g_ptr_array_add(nodes, g_strconcat("/dri/", names->pdata[i], NULL));
+    g_autofree char *device = at_pci_function_dir(paths, address);
+    add_nodes(nodes, device, "drm", "/dri/");
     char *nvidia = nvidia_node(paths, address);
     if (nvidia)
         g_ptr_array_add(nodes, nvidia);
@@ -119,7 +118,7 @@ char *at_gpu_host_users(const struct at_gpu_paths *paths, const char *address)
 
 char *at_gpu_users(const struct at_gpu_host *host, const char *about)
 {
-    bool mdev = !at_gpu_address_valid(about);
+    bool mdev = !at_pci_address_valid(about);
     g_autofree char *vfio =
         at_gpu_opened_by(&host->paths, mdev ? NULL : about, mdev ? about : NULL);
     g_autofree char *own = mdev ? NULL : at_gpu_host_users(&host->paths, about);

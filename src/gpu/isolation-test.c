@@ -5,7 +5,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { NVIDIA = 0x10de };
+#include "gpu/attribute.h"
+#include "gpu/text-list.h"
 
 const char *at_gpu_verdict_name(enum at_gpu_verdict verdict)
 {
@@ -41,8 +42,7 @@ static void check_group(GPtrArray *checks, const struct at_gpu_card *card)
     for (unsigned i = 0; i < card->neighbours->len; i++) {
         const struct at_gpu_neighbour *n = card->neighbours->pdata[i];
         if (!n->bridge && !n->same_card)
-            g_string_append_printf(others, "%s%s (%s)", others->len ? ", " : "", n->address,
-                                   n->name ? n->name : "unknown");
+            at_gpu_list_add(others, "%s (%s)", n->address, n->name ? n->name : "unknown");
     }
     if (others->len)
         add(checks, "iommu group", AT_GPU_FAILED,
@@ -57,10 +57,9 @@ static void check_group(GPtrArray *checks, const struct at_gpu_card *card)
 /* Without remapping of interrupts a guest can send any of the host's. */
 static void check_interrupts(GPtrArray *checks, const struct at_gpu_host *host)
 {
-    g_autofree char *path = g_build_filename(
-        host->paths.sys, "module/vfio_iommu_type1/parameters/allow_unsafe_interrupts", NULL);
-    g_autofree char *text = NULL;
-    if (!g_file_get_contents(path, &text, NULL, NULL))
+    g_autofree char *text = at_gpu_attr_line(
+        host->paths.sys, "module/vfio_iommu_type1/parameters/allow_unsafe_interrupts");
+    if (!text)
         add(checks, "interrupt remapping", AT_GPU_NOT_TESTED,
             g_strdup("the module vfio_iommu_type1 is not loaded"));
     else if (text[0] == 'Y')
@@ -104,8 +103,7 @@ static void check_node(GString *open_nodes, unsigned *seen, const char *path)
         return;
     (*seen)++;
     if (st.st_mode & S_IRWXO)
-        g_string_append_printf(open_nodes, "%s%s (mode %04o)", open_nodes->len ? ", " : "", path,
-                               (unsigned)(st.st_mode & 07777));
+        at_gpu_list_add(open_nodes, "%s (mode %04o)", path, (unsigned)(st.st_mode & 07777));
 }
 
 /* Everybody who may open a group's node drives the card. */
@@ -137,8 +135,7 @@ static void check_parts(GPtrArray *checks, const struct at_gpu_card *card)
     g_autoptr(GString) text = g_string_new(NULL);
     for (unsigned k = 0; k < AT_GPU_N_KINDS; k++) {
         if (!card->obstacle[k])
-            g_string_append_printf(text, "%s%s", text->len ? ", " : "",
-                                   at_gpu_kind_name((enum at_gpu_kind)k));
+            at_gpu_list_add(text, "%s", at_gpu_kind_name((enum at_gpu_kind)k));
     }
     if (text->len)
         add(checks, "can be given as", AT_GPU_PASSED, g_strdup(text->str));
@@ -159,7 +156,7 @@ GPtrArray *at_gpu_test_isolation(const struct at_gpu_host *host, const struct at
     check_parts(checks, card);
     /* Needs a program of the vendor's on two parts of the card at once. */
     add(checks, "noisy neighbour", AT_GPU_NOT_TESTED,
-        g_strdup(card->vendor == NVIDIA
+        g_strdup(card->vendor == AT_GPU_VENDOR_NVIDIA
                      ? "needs a CUDA load in two workstations that share the card"
                      : "there is no load for this vendor's cards"));
     return checks;

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "gpu/device-internal.h"
+#include "gpu/function.h"
 
 static struct at_gpu_card *read_card(struct at_gpu_run *run, GError **error)
 {
@@ -85,7 +86,7 @@ static unsigned find_instance(const struct at_gpu_card *card, const struct at_gp
 static unsigned others_in(const struct at_gpu_run *run, unsigned id)
 {
     unsigned n = 0;
-    g_autoptr(GPtrArray) vfs = at_gpu_vf_addresses(run->host, run->att->address);
+    g_autoptr(GPtrArray) vfs = at_pci_function_vfs(&run->host->paths, run->att->address);
     for (unsigned i = 0; i < vfs->len; i++) {
         const char *vf = vfs->pdata[i];
         uint64_t in;

@@ -4,7 +4,9 @@
 #include <string.h>
 
 #include "base/plain.h"
+#include "gpu/attribute.h"
 #include "gpu/nvml-internal.h"
+#include "gpu/text-list.h"
 
 enum { SENSOR_GPU = 0, ECC_CORRECTED = 0, ECC_UNCORRECTED = 1, ECC_AGGREGATE = 1 };
 enum { TRIES = 4, ROOM = 32 };
@@ -112,16 +114,6 @@ static void list_processes(struct at_nvml_ask *ask, list_func list, GArray *ret)
     }
 }
 
-static char *name_of_process(unsigned pid)
-{
-    g_autofree char *path = g_strdup_printf("%s/%u/comm", at_gpu_host_paths.proc, pid);
-    g_autofree char *text = NULL;
-    size_t len;
-    if (!g_file_get_contents(path, &text, &len, NULL))
-        return NULL;
-    return at_nvml_text(text, len);
-}
-
 static struct at_gpu_process *find_process(GPtrArray *processes, unsigned pid)
 {
     for (unsigned i = 0; i < processes->len; i++) {
@@ -143,7 +135,7 @@ static void add_process(GPtrArray *processes, const struct nvml_process *found)
     }
     p = g_new0(struct at_gpu_process, 1);
     p->pid = found->pid;
-    p->name = name_of_process(found->pid);
+    p->name = at_gpu_process_name(at_gpu_host_paths.proc, found->pid);
     p->memory = memory;
     g_ptr_array_add(processes, p);
 }
@@ -186,9 +178,8 @@ char *at_nvml_users(struct at_nvml_ask *ask, unsigned instance)
             g_string_append(text, ", ...");
             break;
         }
-        g_autofree char *name = name_of_process(p->pid);
-        g_string_append_printf(text, "%s%s (%u)", text->len ? ", " : "", name ? name : "process",
-                               p->pid);
+        g_autofree char *name = at_gpu_process_name(at_gpu_host_paths.proc, p->pid);
+        at_gpu_list_add(text, "%s (%u)", name ? name : "process", p->pid);
     }
     return g_string_free(text, text->len == 0);
 }

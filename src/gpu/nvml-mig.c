@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "gpu/nvml-internal.h"
+#include "gpu/text-list.h"
 
 /* ---- the mode ---- */
 
@@ -148,7 +149,7 @@ static char *list_starts(uint32_t starts)
     GString *text = g_string_new(NULL);
     for (unsigned i = 0; i < AT_NVML_SLICES_MAX; i++) {
         if (starts & 1U << i)
-            g_string_append_printf(text, "%s%u", text->len ? ", " : "", i);
+            at_gpu_list_add(text, "%u", i);
     }
     return g_string_free(text, FALSE);
 }
@@ -165,8 +166,8 @@ static bool no_room(struct at_nvml_ask *ask, const GArray *profiles, const struc
         if (other->start >= start + gi->slices || start >= other->start + other->slices)
             continue;
         const struct at_nvml_gi *its = profile_of(profiles, other->gi_profile);
-        g_string_append_printf(holders, "%s%s with id %u at %u", holders->len ? ", " : "",
-                               its ? its->name : "an instance", other->id, other->start);
+        at_gpu_list_add(holders, "%s with id %u at %u", its ? its->name : "an instance", other->id,
+                        other->start);
     }
     return at_error(error, AT_ERROR_CONFLICT,
                     "there is no room for a %s at memory slice %u of the card %s: %s (NVML error "

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "gpu/attribute.h"
 #include "gpu/nvml-internal.h"
 
 enum { PAUSE_TIMEOUT_MS = 15000 };
@@ -41,11 +42,7 @@ static bool look_up(struct at_nvml *nvml, GError **error)
 
 static char *version_of_module(void)
 {
-    g_autofree char *path = g_build_filename(at_gpu_host_paths.sys, "module/nvidia/version", NULL);
-    char *text = NULL;
-    if (!g_file_get_contents(path, &text, NULL, NULL))
-        return NULL;
-    return g_strstrip(text);
+    return at_gpu_attr_line(at_gpu_host_paths.sys, "module/nvidia/version");
 }
 
 static char *version_of_library(struct at_nvml *nvml)

@@ -3,6 +3,7 @@
  * what to do about it. All causes are told at once, since many need a restart of the host. */
 #include "gpu/card-internal.h"
 #include "gpu/function.h"
+#include "gpu/text-list.h"
 
 enum { NAMED_MAX = 4 }; /* of many in the way, as many are named */
 
@@ -29,13 +30,12 @@ char *at_gpu_driver_text(const char *driver)
 static void list(GString *out, unsigned n, const char *text)
 {
     if (n < NAMED_MAX)
-        g_string_append_printf(out, "%s%s", n > 0 ? ", " : "", text);
+        at_gpu_list_add(out, "%s", text);
 }
 
 static char *list_end(GString *out, unsigned n)
 {
-    if (n > NAMED_MAX)
-        g_string_append_printf(out, " and %u more", n - NAMED_MAX);
+    at_gpu_list_more(out, n > NAMED_MAX ? n - NAMED_MAX : 0);
     return g_string_free(out, FALSE);
 }
 
@@ -88,8 +88,7 @@ static void judge_made(struct at_gpu_card *card)
     if (card->vfs_on > 0)
         add(card, AT_GPU_PASSTHROUGH,
             "%u of its VFs are on, which leave the whole card to nobody: turn them off (%s) when "
-            "no "
-            "workstation uses one",
+            "no workstation uses one",
             card->vfs_on,
             card->vendor == AT_GPU_VENDOR_NVIDIA ? "sriov-manage -d" : "0 into sriov_numvfs");
     for (unsigned i = 0; i < card->mdevs->len; i++) {

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "gpu/placement-internal.h"
+#include "gpu/text-list.h"
 
 char *at_gpu_text_clip(const char *text, size_t most)
 {
@@ -47,9 +48,8 @@ char *at_gpu_text_list(const GPtrArray *names, unsigned most)
     GString *text = g_string_new(NULL);
     for (unsigned i = 0; i < names->len && i < most; i++) {
         g_autofree char *name = at_gpu_text_clip(names->pdata[i], 60);
-        g_string_append_printf(text, "%s%s", i ? ", " : "", name);
+        at_gpu_list_add(text, "%s", name);
     }
-    if (names->len > most)
-        g_string_append_printf(text, " and %u more", names->len - most);
+    at_gpu_list_more(text, names->len > most ? names->len - most : 0);
     return g_string_free(text, FALSE);
 }

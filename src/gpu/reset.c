@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Resetting a function between two users, and whether it answers at all. */
-#include <fcntl.h>
-#include <unistd.h>
-
-#include "base/cleanup.h"
 #include "base/error.h"
+#include "gpu/attribute.h"
 #include "gpu/device-internal.h"
+#include "gpu/function.h"
 
 bool at_gpu_reset_possible(const struct at_gpu_host *host, const char *address, GError **error)
 {
@@ -23,8 +21,7 @@ static bool answers(const struct at_gpu_host *host, const char *address)
 {
     unsigned char id[2];
     g_autofree char *path = at_gpu_path(host, address, "config");
-    at_autofd fd = open(path, O_RDONLY | O_CLOEXEC);
-    return fd >= 0 && pread(fd, id, sizeof id, 0) == (ssize_t)sizeof id &&
+    return at_gpu_attr_bytes(path, NULL, id, sizeof id) == sizeof id &&
            !(id[0] == 0xff && id[1] == 0xff);
 }
 
@@ -41,8 +38,7 @@ bool at_gpu_run_reset(struct at_gpu_run *run, const char *address, GError **erro
 {
     if (!at_gpu_reset_possible(run->host, address, error))
         return false;
-    if (!at_gpu_run_write(run, address, "1", error, "%s/bus/pci/devices/%s/reset",
-                          run->host->paths.sys, address)) {
+    if (!at_gpu_run_set(run, address, "reset", "1", error)) {
         g_prefix_error(error, "resetting %s: ", address);
         return false;
     }
@@ -54,7 +50,7 @@ bool at_gpu_run_reset(struct at_gpu_run *run, const char *address, GError **erro
 bool at_gpu_reset(const struct at_gpu_host *host, const char *address, GError **error)
 {
     struct at_gpu_run run = {.host = host};
-    if (!at_gpu_address_valid(address))
+    if (!at_pci_address_valid(address))
         return at_error(error, AT_ERROR_INVALID, "\"%s\" is not the address of a PCI function",
                         address);
     if (!at_gpu_exists(host, address, NULL))

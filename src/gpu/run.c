@@ -92,13 +92,23 @@ bool at_gpu_run_choose(struct at_gpu_run *run, GError **error)
     return false;
 }
 
-bool at_gpu_run_write(struct at_gpu_run *run, const char *about, const char *value, GError **error,
-                      const char *format, ...)
+bool at_gpu_run_choose_function(struct at_gpu_run *run, const char *function, GError **error)
 {
-    va_list ap;
-    va_start(ap, format);
-    g_autofree char *path = g_strdup_vprintf(format, ap);
-    va_end(ap);
+    g_free(run->att->function);
+    run->att->function = g_strdup(function);
+    return at_gpu_run_choose(run, error);
+}
+
+bool at_gpu_run_set(struct at_gpu_run *run, const char *address, const char *file,
+                    const char *value, GError **error)
+{
+    g_autofree char *path = at_gpu_path(run->host, address, file);
+    return at_gpu_run_write(run, address, path, value, error);
+}
+
+bool at_gpu_run_write(struct at_gpu_run *run, const char *about, const char *path,
+                      const char *value, GError **error)
+{
     g_autoptr(GError) local = NULL;
     if (at_sysfs_write(path, value, about, at_gpu_run_timeout(run), &local))
         return true;

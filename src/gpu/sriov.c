@@ -9,8 +9,11 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/process.h"
+#include "gpu/attribute.h"
 #include "gpu/device-internal.h"
-#include "gpu/sysfs-read.h"
+#include "gpu/function.h"
+#include "gpu/group.h"
+#include "gpu/mdev-read.h"
 
 #define SRIOV_MANAGE "/usr/lib/nvidia/sriov-manage"
 /* Of the whole of it, in times of one write. */
@@ -23,7 +26,7 @@ static char *vf_used(const struct at_gpu_host *host, const char *vf)
     unsigned type = at_gpu_vendor_type(host, vf);
     if (type)
         return g_strdup_printf("%s has the vGPU type %u", vf, type);
-    g_autoptr(GPtrArray) mdevs = at_gpu_mdev_uuids(host, vf);
+    g_autoptr(GPtrArray) mdevs = at_mdev_list(&host->paths, vf);
     if (mdevs->len)
         return g_strdup_printf("%s has the mdev %s", vf, (const char *)mdevs->pdata[0]);
     g_autofree char *who = at_gpu_opened_by(&host->paths, vf, NULL);
@@ -36,7 +39,7 @@ static char *vf_used(const struct at_gpu_host *host, const char *vf)
 
 char *at_gpu_vfs_used(const struct at_gpu_host *host, const char *address)
 {
-    g_autoptr(GPtrArray) vfs = at_gpu_vf_addresses(host, address);
+    g_autoptr(GPtrArray) vfs = at_pci_function_vfs(&host->paths, address);
     for (unsigned i = 0; i < vfs->len; i++) {
         char *used = vf_used(host, vfs->pdata[i]);
         if (used)
@@ -55,7 +58,7 @@ bool at_gpu_vf_free(struct at_gpu_run *run, const char *address)
 {
     if (named_by_others(run, address))
         return false;
-    g_autoptr(GPtrArray) members = at_gpu_group_members(run->host, address, NULL);
+    g_autoptr(GPtrArray) members = at_gpu_group_members(&run->host->paths, address, NULL);
     if (!members || !at_gpu_group_viable(members, address, true, NULL))
         return false;
     g_autofree char *who = at_gpu_opened_by(&run->host->paths, address, NULL);
@@ -65,7 +68,7 @@ bool at_gpu_vf_free(struct at_gpu_run *run, const char *address)
 enum at_gpu_vgpu_interface at_gpu_vgpu_interface_of(const struct at_gpu_host *host,
                                                     const char *address)
 {
-    g_autoptr(GPtrArray) all = at_gpu_vf_addresses(host, address);
+    g_autoptr(GPtrArray) all = at_pci_function_vfs(&host->paths, address);
     g_ptr_array_insert(all, 0, g_strdup(address));
     for (unsigned i = 0; i < all->len; i++) {
         if (at_gpu_exists(host, all->pdata[i], "mdev_supported_types"))
@@ -113,7 +116,7 @@ static bool run_script(struct at_gpu_run *run, const char *script, const char *o
         ok = false;
     }
     if (ok)
-        *ret_said = at_sysfs_read_text(log);
+        *ret_said = at_gpu_attr_text(log, NULL);
     unlink(log);
     return ok;
 }
@@ -163,8 +166,7 @@ static bool write_count(struct at_gpu_run *run, uint64_t count, GError **error)
 {
     char text[24];
     g_snprintf(text, sizeof text, "%" G_GUINT64_FORMAT, count);
-    if (!at_gpu_run_write(run, run->att->address, text, error, "%s/bus/pci/devices/%s/sriov_numvfs",
-                          run->host->paths.sys, run->att->address)) {
+    if (!at_gpu_run_set(run, run->att->address, "sriov_numvfs", text, error)) {
         g_prefix_error(error, "turning VFs %s: ", count ? "on" : "off");
         return false;
     }
@@ -181,9 +183,7 @@ bool at_gpu_vfs_autoprobe(struct at_gpu_run *run, bool on, GError **error)
     if (at_gpu_is_nvidia(run->host, address) ||
         !at_gpu_number(run->host, address, "sriov_drivers_autoprobe", &now) || now == on)
         return true;
-    return at_gpu_run_write(run, address, on ? "1" : "0", error,
-                            "%s/bus/pci/devices/%s/sriov_drivers_autoprobe", run->host->paths.sys,
-                            address);
+    return at_gpu_run_set(run, address, "sriov_drivers_autoprobe", on ? "1" : "0", error);
 }
 
 static bool undo_vfs(struct at_gpu_run *run, const char *what, GError **error)
@@ -201,6 +201,16 @@ bool at_gpu_vfs_raise(struct at_gpu_run *run, uint64_t count, GError **error)
 
 /* ---- on and off ---- */
 
+bool at_gpu_vfs_driver(struct at_gpu_run *run, GError **error)
+{
+    const char *address = run->att->address;
+    g_autofree char *driver = at_gpu_driver(run->host, address);
+    return (driver && !g_str_equal(driver, AT_GPU_VFIO)) ||
+           at_error(error, AT_ERROR_UNAVAILABLE,
+                    "%s is bound to %s: its VFs need the host's driver of the card", address,
+                    driver ? driver : "no driver");
+}
+
 static bool can_enable(struct at_gpu_run *run, uint64_t *ret_total, GError **error)
 {
     const char *address = run->att->address;
@@ -209,12 +219,7 @@ static bool can_enable(struct at_gpu_run *run, uint64_t *ret_total, GError **err
                         "%s offers no vGPUs: it has neither VFs nor mdev types (the vGPU host "
                         "driver is not loaded, or SR-IOV is off in the firmware's setup)",
                         address);
-    g_autofree char *driver = at_gpu_driver(run->host, address);
-    if (!driver || g_str_equal(driver, AT_GPU_VFIO))
-        return at_error(error, AT_ERROR_UNAVAILABLE,
-                        "%s is bound to %s: VFs need the host's driver of the card", address,
-                        driver ? driver : "no driver");
-    return true;
+    return at_gpu_vfs_driver(run, error);
 }
 
 static bool no_instances(struct at_gpu_run *run, GError **error)

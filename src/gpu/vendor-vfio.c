@@ -2,11 +2,10 @@
 /* vGPUs as a type that is set on a VF (vGPU 17 and later on kernels without mdev). The VF stays
  * with the driver nvidia, which is a VFIO driver for it. One VF serves one user after the other:
  * what is set on it is taken away only when the record names it and the type is still ours. */
-#include <stdlib.h>
-#include <string.h>
-
 #include "base/error.h"
 #include "gpu/device-internal.h"
+#include "gpu/function.h"
+#include "gpu/vgpu-list.h"
 
 unsigned at_gpu_vendor_type(const struct at_gpu_host *host, const char *vf)
 {
@@ -16,26 +15,19 @@ unsigned at_gpu_vendor_type(const struct at_gpu_host *host, const char *vf)
                : 0;
 }
 
-/* "1145  : NVIDIA L40S-1B" on one of its lines. */
 static bool creatable(const struct at_gpu_host *host, const char *vf, unsigned type)
 {
     g_autofree char *text = at_gpu_text(host, vf, "nvidia/creatable_vgpu_types");
-    g_auto(GStrv) lines = g_strsplit(text ? text : "", "\n", -1);
-    for (char **line = lines; *line; line++) {
-        char *end;
-        const char *start = g_strchug(*line);
-        if (g_ascii_isdigit(*start) && strtoul(start, &end, 10) == type && *g_strchug(end) == ':')
-            return true;
-    }
-    return false;
+    g_autoptr(GArray) types = at_vgpu_types_new();
+    at_vgpu_creatable_parse(text ? text : "", types);
+    return at_vgpu_types_have(types, type);
 }
 
 static bool write_type(struct at_gpu_run *run, const char *vf, unsigned type, GError **error)
 {
     char text[16];
     g_snprintf(text, sizeof text, "%u", type);
-    if (!at_gpu_run_write(run, vf, text, error, "%s/bus/pci/devices/%s/nvidia/current_vgpu_type",
-                          run->host->paths.sys, vf))
+    if (!at_gpu_run_set(run, vf, "nvidia/current_vgpu_type", text, error))
         return false;
     unsigned now = at_gpu_vendor_type(run->host, vf);
     return now == type ||
@@ -79,13 +71,11 @@ static bool choose(struct at_gpu_run *run, GError **error)
     if (att->function && usable(run, att->function, &tally))
         return true;
     tally = (struct tally){0};
-    g_autoptr(GPtrArray) vfs = at_gpu_vf_addresses(run->host, att->address);
+    g_autoptr(GPtrArray) vfs = at_pci_function_vfs(&run->host->paths, att->address);
     for (unsigned i = 0; i < vfs->len; i++) {
         if (!usable(run, vfs->pdata[i], &tally))
             continue;
-        g_free(att->function);
-        att->function = g_strdup(vfs->pdata[i]);
-        return at_gpu_run_choose(run, error);
+        return at_gpu_run_choose_function(run, vfs->pdata[i], error);
     }
     return at_error(
         error, AT_ERROR_CONFLICT,

@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* SR-IOV VFs of AMD and Intel cards, each given like a whole function. The host's own drivers are
  * kept off them. The number of VFs decides what each is worth, so that it is set once, from 0. */
-#include <string.h>
-
 #include "base/error.h"
 #include "gpu/device-internal.h"
+#include "gpu/function.h"
 
 static bool vfs_are_on(const struct at_gpu_host *host, const char *address)
 {
-    g_autoptr(GPtrArray) vfs = at_gpu_vf_addresses(host, address);
+    g_autoptr(GPtrArray) vfs = at_pci_function_vfs(&host->paths, address);
     return vfs->len > 0;
 }
 
@@ -25,11 +24,8 @@ static bool can_raise(struct at_gpu_run *run, uint64_t *ret_count, GError **erro
         return at_error(error, AT_ERROR_UNAVAILABLE,
                         "%s has no VFs: it cannot SR-IOV, or that is off in the firmware's setup",
                         address);
-    g_autofree char *driver = at_gpu_driver(run->host, address);
-    if (!driver || g_str_equal(driver, AT_GPU_VFIO))
-        return at_error(error, AT_ERROR_UNAVAILABLE,
-                        "%s is bound to %s: its VFs need the host's driver of the card", address,
-                        driver ? driver : "no driver");
+    if (!at_gpu_vfs_driver(run, error))
+        return false;
     unsigned max = run->att->profile->max;
     *ret_count = max && max < total ? max : total;
     return true;
@@ -63,15 +59,13 @@ static bool usable(struct at_gpu_run *run, const char *vf, bool bound)
 static bool choose(struct at_gpu_run *run, GError **error)
 {
     struct at_gpu_attachment *att = run->att;
-    g_autoptr(GPtrArray) vfs = at_gpu_vf_addresses(run->host, att->address);
+    g_autoptr(GPtrArray) vfs = at_pci_function_vfs(&run->host->paths, att->address);
     unsigned n = vfs->len;
     for (unsigned i = 0; i < 2 * n; i++) {
         const char *vf = vfs->pdata[i < n ? i : i - n];
         if (!usable(run, vf, i >= n))
             continue;
-        g_free(att->function);
-        att->function = g_strdup(vf);
-        return at_gpu_run_choose(run, error);
+        return at_gpu_run_choose_function(run, vf, error);
     }
     return at_error(error, AT_ERROR_CONFLICT,
                     "none of the %u VFs of %s is free: each is held, open, bound to another driver "

@@ -21,7 +21,7 @@ GArray *at_vgpu_types_new(void)
     return types;
 }
 
-static bool listed(const GArray *types, uint64_t id)
+bool at_vgpu_types_have(const GArray *types, uint64_t id)
 {
     for (unsigned i = 0; i < types->len; i++) {
         if (g_array_index(types, struct at_vgpu_type, i).id == id)
@@ -39,7 +39,7 @@ static void creatable_line(char *line, GArray *types)
     *colon = '\0';
     const char *name = at_vgpu_name_strip(g_strstrip(colon + 1));
     if (!at_gpu_number_parse(g_strstrip(line), 10, G_MAXUINT32, &id) || id == 0 || !*name ||
-        strlen(name) > NAME_MAX_BYTES || listed(types, id))
+        strlen(name) > NAME_MAX_BYTES || at_vgpu_types_have(types, id))
         return;
     struct at_vgpu_type type = {.id = (unsigned)id, .name = g_strdup(name)};
     g_array_append_val(types, type);

@@ -16,6 +16,8 @@ struct at_vgpu_type {
 };
 void at_vgpu_type_clear(struct at_vgpu_type *type);
 GArray *at_vgpu_types_new(void); /* of struct at_vgpu_type, cleared with it */
+/* Whether one of them has this id. */
+bool at_vgpu_types_have(const GArray *types, uint64_t id);
 
 /* Adds what nvidia/creatable_vgpu_types of a VF lists, "1145  : NVIDIA L40S-1B" a line, with or
  * without the heading "ID    : vGPU Name", to @types; an id that is in it already is not added. */

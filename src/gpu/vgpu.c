@@ -2,6 +2,7 @@
 /* A vGPU by whichever interface the card's driver has. */
 #include "base/error.h"
 #include "gpu/device-internal.h"
+#include "gpu/mdev-read.h"
 
 /* Sizes can be mixed only when that was switched on before the first vGPU. */
 static bool mix_sizes(struct at_gpu_run *run, GError **error)
@@ -10,7 +11,7 @@ static bool mix_sizes(struct at_gpu_run *run, GError **error)
     if (!att->mixed_sizes || att->profile->kind != AT_GPU_VGPU || !run->host->nvml)
         return true;
     g_autofree char *used = at_gpu_vfs_used(run->host, att->address);
-    g_autoptr(GPtrArray) mdevs = at_gpu_mdev_uuids(run->host, att->address);
+    g_autoptr(GPtrArray) mdevs = at_mdev_list(&run->host->paths, att->address);
     return used || mdevs->len ||
            at_nvml_set_mixed_sizes(run->host->nvml, att->address, true, error);
 }

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "device-scenes-assert.h"
+#include "kernel-model-internal.h"
 #include "lib/at-test.h"
 
 static void no_iommu(struct scene *scene)
@@ -24,9 +25,21 @@ static void reset_switched_off(struct scene *scene)
     model_set(scene->model, "0000:41:00.0", "reset_method", "\n");
 }
 
+static void reset_methods_empty(struct scene *scene)
+{
+    model_set(scene->model, "0000:41:00.0", "reset_method", "");
+}
+
 static void neighbour(struct scene *scene)
 {
     model_add(scene->model, "0000:43:00.0", "0x8086", "0x020000", "e1000e", 12);
+}
+
+static void vf_in_its_slot(struct scene *scene)
+{
+    model_add(scene->model, "0000:41:00.4", "0x10de", "0x030200", "nvidia", 12);
+    g_autofree char *link = model_device(scene->model, "0000:41:00.4", "physfn");
+    g_assert_cmpint(symlink("../0000:41:00.0", link), ==, 0);
 }
 
 static void isa_bridge(struct scene *scene)
@@ -113,79 +126,40 @@ static void vf_in_use(struct scene *scene)
 }
 
 static const struct situation {
-    const char *name, *scene;
+    const char *name;
     void (*change)(struct scene *scene);
     int code;
     const char *words[4];
 } situations[] = {
-    {"no-iommu", "passthrough", no_iommu, AT_ERROR_UNAVAILABLE, {"IOMMU", "intel_iommu=on"}},
-    {"no-reset",
-     "passthrough",
-     no_reset,
+    {"no-iommu", no_iommu, AT_ERROR_UNAVAILABLE, {"IOMMU", "intel_iommu=on"}},
+    {"no-reset", no_reset, AT_ERROR_UNAVAILABLE, {"0000:41:00.0", "no way to be reset"}},
+    {"reset-switched-off", reset_switched_off, AT_ERROR_UNAVAILABLE, {"no way to be reset"}},
+    {"reset-methods-empty", reset_methods_empty, AT_ERROR_UNAVAILABLE, {"no way to be reset"}},
+    {"a-neighbour-with-a-driver", neighbour, AT_ERROR_UNAVAILABLE, {"0000:43:00.0", "e1000e"}},
+    {"a-vf-in-the-slot-of-its-card",
+     vf_in_its_slot,
      AT_ERROR_UNAVAILABLE,
-     {"0000:41:00.0", "no way to be reset"}},
-    {"reset-switched-off",
-     "passthrough",
-     reset_switched_off,
-     AT_ERROR_UNAVAILABLE,
-     {"no way to be reset"}},
-    {"a-neighbour-with-a-driver",
-     "passthrough",
-     neighbour,
-     AT_ERROR_UNAVAILABLE,
-     {"0000:43:00.0", "e1000e"}},
-    {"an-isa-bridge-with-a-driver",
-     "passthrough",
-     isa_bridge,
-     AT_ERROR_UNAVAILABLE,
-     {"0000:43:00.0", "lpc_ich"}},
-    {"open-in-another-machine",
-     "passthrough",
-     open_elsewhere,
-     AT_ERROR_CONFLICT,
-     {"qemu-system-x86 (1234)"}},
-    {"open-by-iommufd", "passthrough", open_cdev, AT_ERROR_CONFLICT, {"fio (99)"}},
-    {"a-process-of-nvidia",
-     "passthrough",
-     nvidia_process,
-     AT_ERROR_CONFLICT,
-     {"nvidia-persiste (77)"}},
-    {"a-display-server", "passthrough", drm_process, AT_ERROR_CONFLICT, {"Xorg [1m (78)"}},
-    {"a-process-that-nvml-knows",
-     "passthrough",
-     nvml_process,
-     AT_ERROR_CONFLICT,
-     {"python3 (4711) and others"}},
-    {"a-lock-that-nvidia-keeps",
-     "passthrough",
-     unbind_lock,
-     AT_ERROR_CONFLICT,
-     {"unbindLock", "persistence"}},
-    {"an-override-that-is-not-kept",
-     "passthrough",
-     override_ignored,
-     AT_ERROR_IO,
-     {"driver_override"}},
-    {"an-unbind-without-effect",
-     "passthrough",
-     unbind_ignored,
-     AT_ERROR_IO,
-     {"still bound to nvidia"}},
-    {"a-probe-without-effect",
-     "passthrough",
-     probe_ignored,
-     AT_ERROR_UNAVAILABLE,
-     {"vfio-pci does not take"}},
-    {"a-card-off-the-bus", "passthrough", dead, AT_ERROR_IO, {"does not answer"}},
-    {"no-such-card", "passthrough", no_card, AT_ERROR_NOT_FOUND, {"0000:99:00.0"}},
-    {"what-is-no-address", "passthrough", wrong_address, AT_ERROR_INVALID, {"not the address"}},
-    {"a-vf-in-use", "passthrough", vf_in_use, AT_ERROR_CONFLICT, {"0000:3b:00.4", "471"}},
+     {"0000:41:00.4", "nvidia"}},
+    {"an-isa-bridge-with-a-driver", isa_bridge, AT_ERROR_UNAVAILABLE, {"0000:43:00.0", "lpc_ich"}},
+    {"open-in-another-machine", open_elsewhere, AT_ERROR_CONFLICT, {"qemu-system-x86 (1234)"}},
+    {"open-by-iommufd", open_cdev, AT_ERROR_CONFLICT, {"fio (99)"}},
+    {"a-process-of-nvidia", nvidia_process, AT_ERROR_CONFLICT, {"nvidia-persiste (77)"}},
+    {"a-display-server", drm_process, AT_ERROR_CONFLICT, {"Xorg [1m (78)"}},
+    {"a-process-that-nvml-knows", nvml_process, AT_ERROR_CONFLICT, {"python3 (4711) and others"}},
+    {"a-lock-that-nvidia-keeps", unbind_lock, AT_ERROR_CONFLICT, {"unbindLock", "persistence"}},
+    {"an-override-that-is-not-kept", override_ignored, AT_ERROR_IO, {"driver_override"}},
+    {"an-unbind-without-effect", unbind_ignored, AT_ERROR_IO, {"still bound to nvidia"}},
+    {"a-probe-without-effect", probe_ignored, AT_ERROR_UNAVAILABLE, {"vfio-pci does not take"}},
+    {"a-card-off-the-bus", dead, AT_ERROR_IO, {"does not answer"}},
+    {"no-such-card", no_card, AT_ERROR_NOT_FOUND, {"0000:99:00.0"}},
+    {"what-is-no-address", wrong_address, AT_ERROR_INVALID, {"not the address"}},
+    {"a-vf-in-use", vf_in_use, AT_ERROR_CONFLICT, {"0000:3b:00.4", "471"}},
 };
 
 static void test_situation(const void *data)
 {
     const struct situation *s = data;
-    struct scene scene = scene_begin(s->scene);
+    struct scene scene = scene_begin("passthrough");
     s->change(&scene);
     const char *words[] = {s->words[0], s->words[1], s->words[2], NULL};
     /* Ignored writes of the way there are ignored on the way back as well. */

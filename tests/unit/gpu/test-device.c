@@ -127,14 +127,21 @@ static void test_modprobe(void)
 
 static void test_harmless_neighbours(void)
 {
+    static const char *const drivers[] = {NULL,          "pci-stub",      "vfio-pci",
+                                          "xe-vfio-pci", "mlx5_vfio_pci", "nvgrace-gpu-vfio-pci"};
     struct scene scene = scene_begin("passthrough");
-    model_add(scene.model, "0000:43:00.0", "0x8086", "0x020000", NULL, 12);
-    model_add(scene.model, "0000:43:00.1", "0x8086", "0x020000", "pci-stub", 12);
+    char address[] = "0000:43:00.0";
+    for (unsigned i = 0; i < G_N_ELEMENTS(drivers); i++) {
+        address[11] = (char)('0' + i);
+        model_add(scene.model, address, "0x8086", "0x020000", drivers[i], 12);
+    }
     struct at_gpu_device device = attach_well(&scene);
     g_assert_cmpuint(g_strv_length(device.hosts), ==, 2);
     at_gpu_device_clear(&device);
-    assert_driver(&scene, "0000:43:00.0", NULL);
-    assert_driver(&scene, "0000:43:00.1", "pci-stub");
+    for (unsigned i = 0; i < G_N_ELEMENTS(drivers); i++) {
+        address[11] = (char)('0' + i);
+        assert_driver(&scene, address, drivers[i]);
+    }
     scene_end(&scene);
 }
 

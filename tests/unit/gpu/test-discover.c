@@ -10,131 +10,50 @@
 #define MIB (UINT64_C(1) << 20)
 #define GIB (UINT64_C(1) << 30)
 
-struct board {
-    const char *name;
-    uint16_t vendor, device, subsystem_device;
+/* What the boards of one maker have in common. */
+struct maker {
+    uint16_t vendor;
     uint32_t class;
     uint8_t revision;
     const char *driver;
-    unsigned vfs;
     unsigned n_bars;
-    struct at_gpu_bar large; /* the one with the memory */
-    uint64_t window;
+};
+static const struct maker nvidia = {0x10de, 0x030200, 0xa1, "nvidia", 3};
+static const struct maker amd = {0x1002, 0x120000, 0x00, "gim", 3};
+static const struct maker intel = {0x8086, 0x038000, 0x08, "xe", 2};
+
+struct board {
+    const char *name;
+    const struct maker *maker;
+    uint16_t device, subsystem_device;
+    unsigned vfs;
+    unsigned large;      /* number of the BAR with the memory, */
+    uint64_t size, rest; /* and what the others add to the window */
 };
 
 static const struct board boards[] = {
-    {"h100-pcie",
-     0x10de,
-     0x2331,
-     0x1626,
-     0x030200,
-     0xa1,
-     "nvidia",
-     20,
-     3,
-     {2, 128 * GIB, true, true},
-     128 * GIB + 48 * MIB},
-    {"a100-sxm4-80",
-     0x10de,
-     0x20b2,
-     0x1463,
-     0x030200,
-     0xa1,
-     "nvidia",
-     20,
-     3,
-     {1, 128 * GIB, true, true},
-     128 * GIB + 32 * MIB},
-    {"a100-pcie-80",
-     0x10de,
-     0x20b5,
-     0x1533,
-     0x030200,
-     0xa1,
-     "nvidia",
-     20,
-     3,
-     {1, 128 * GIB, true, true},
-     128 * GIB + 32 * MIB},
-    {"l40s",
-     0x10de,
-     0x26b9,
-     0x1851,
-     0x030200,
-     0xa1,
-     "nvidia",
-     32,
-     3,
-     {1, 64 * GIB, true, true},
-     64 * GIB + 32 * MIB},
-    {"h200-sxm",
-     0x10de,
-     0x2335,
-     0x18be,
-     0x030200,
-     0xa1,
-     "nvidia",
-     20,
-     3,
-     {2, 256 * GIB, true, true},
-     256 * GIB + 48 * MIB},
-    {"rtx-pro-6000",
-     0x10de,
-     0x2bb5,
-     0x204e,
-     0x030200,
-     0xa1,
-     "nvidia",
-     48,
-     3,
-     {1, 128 * GIB, true, true},
-     128 * GIB + 32 * MIB},
-    {"mi300x",
-     0x1002,
-     0x74a1,
-     0x74a1,
-     0x120000,
-     0x00,
-     "gim",
-     8,
-     3,
-     {0, 256 * GIB, true, true},
-     256 * GIB + 2 * MIB},
-    {"flex-170",
-     0x8086,
-     0x56c0,
-     0x4905,
-     0x038000,
-     0x08,
-     "xe",
-     31,
-     2,
-     {2, 16 * GIB, true, true},
-     16 * GIB + 16 * MIB},
-    {"t4",
-     0x10de,
-     0x1eb8,
-     0x12a2,
-     0x030200,
-     0xa1,
-     "nvidia",
-     0,
-     3,
-     {1, 256 * MIB, true, true},
-     288 * MIB},
+    {"h100-pcie", &nvidia, 0x2331, 0x1626, 20, 2, 128 * GIB, 48 * MIB},
+    {"a100-sxm4-80", &nvidia, 0x20b2, 0x1463, 20, 1, 128 * GIB, 32 * MIB},
+    {"a100-pcie-80", &nvidia, 0x20b5, 0x1533, 20, 1, 128 * GIB, 32 * MIB},
+    {"l40s", &nvidia, 0x26b9, 0x1851, 32, 1, 64 * GIB, 32 * MIB},
+    {"h200-sxm", &nvidia, 0x2335, 0x18be, 20, 2, 256 * GIB, 48 * MIB},
+    {"rtx-pro-6000", &nvidia, 0x2bb5, 0x204e, 48, 1, 128 * GIB, 32 * MIB},
+    {"mi300x", &amd, 0x74a1, 0x74a1, 8, 0, 256 * GIB, 2 * MIB},
+    {"flex-170", &intel, 0x56c0, 0x4905, 31, 2, 16 * GIB, 16 * MIB},
+    {"t4", &nvidia, 0x1eb8, 0x12a2, 0, 1, 256 * MIB, 32 * MIB},
 };
 
 static void check_bars(const struct at_gpu_card *card, const struct board *b)
 {
-    g_assert_cmpuint(card->bars->len, ==, b->n_bars); /* without I/O ports, ROM and VFs' BARs */
+    g_assert_cmpuint(card->bars->len, ==,
+                     b->maker->n_bars); /* without I/O ports, ROM and VFs' BARs */
     bool found = false;
     for (unsigned i = 0; i < card->bars->len; i++) {
         const struct at_gpu_bar *bar = &g_array_index(card->bars, struct at_gpu_bar, i);
-        found |= bar->index == b->large.index && bar->size == b->large.size && bar->wide &&
-                 bar->prefetchable;
+        found |= bar->index == b->large && bar->size == b->size && bar->wide && bar->prefetchable;
     }
     g_assert_true(found);
-    g_assert_cmpuint(at_gpu_card_window(card), ==, b->window);
+    g_assert_cmpuint(at_gpu_card_window(card), ==, b->size + b->rest);
 }
 
 static void test_board(const void *data)
@@ -145,13 +64,13 @@ static void test_board(const void *data)
     gpu_tree_function(tree, "0000:42:00.0", 0x8086, 0x1521, 0x020000, -1, "igb");
     const struct at_gpu_card *card = library_card(tree);
     g_assert_cmpstr(card->address, ==, "0000:41:00.0");
-    g_assert_cmphex(card->vendor, ==, b->vendor);
+    g_assert_cmphex(card->vendor, ==, b->maker->vendor);
     g_assert_cmphex(card->device, ==, b->device);
-    g_assert_cmphex(card->subsystem_vendor, ==, b->vendor);
+    g_assert_cmphex(card->subsystem_vendor, ==, b->maker->vendor);
     g_assert_cmphex(card->subsystem_device, ==, b->subsystem_device);
-    g_assert_cmphex(card->class, ==, b->class);
-    g_assert_cmphex(card->revision, ==, b->revision);
-    g_assert_cmpstr(card->driver, ==, b->driver);
+    g_assert_cmphex(card->class, ==, b->maker->class);
+    g_assert_cmphex(card->revision, ==, b->maker->revision);
+    g_assert_cmpstr(card->driver, ==, b->maker->driver);
     g_assert_cmpint(card->iommu_group, ==, 0);
     g_assert_cmpint(card->numa_node, ==, 0);
     g_assert_cmpstr(card->cpulist, ==, "0-31,64-95");

@@ -139,13 +139,28 @@ static void test_two_cards_in_a_group(void)
 
 static void test_viable_neighbours(void)
 {
-    static const char *const drivers[] = {"", "vfio-pci", "pci-stub", "mlx5_vfio_pci",
-                                          "nvgrace-gpu-vfio-pci"};
+    static const char *const drivers[] = {
+        "", "vfio-pci", "pci-stub", "xe-vfio-pci", "mlx5_vfio_pci", "nvgrace-gpu-vfio-pci"};
     for (unsigned i = 0; i < G_N_ELEMENTS(drivers); i++) {
         struct gpu_tree *tree = gpu_tree_new();
         gpu_tree_add(tree, "l40s", CARD, &(struct gpu_tree_options){.foreign = true});
         gpu_tree_bind(tree, "0000:42:00.0", drivers[i]);
         g_assert_null(library_card(tree)->obstacle[AT_GPU_PASSTHROUGH]);
+    }
+}
+
+static void test_bridges(void)
+{
+    static const struct {
+        uint32_t class;
+        bool harmless;
+    } table[] = {{0x060400, true}, {0x060900, true}, {0x060100, false}, {0x060000, false}};
+    for (unsigned i = 0; i < G_N_ELEMENTS(table); i++) {
+        struct gpu_tree *tree = gpu_tree_new();
+        gpu_tree_add(tree, "l40s", CARD, NULL);
+        gpu_tree_function(tree, "0000:42:00.0", 0x8086, 0x1521, table[i].class,
+                          gpu_tree_group(tree, CARD), "some");
+        g_assert_cmpint(!library_card(tree)->obstacle[AT_GPU_PASSTHROUGH], ==, table[i].harmless);
     }
 }
 
@@ -247,6 +262,7 @@ int main(int argc, char **argv)
     g_test_add_func("/gpu/obstacle/two-cards-in-a-group-name-each-other",
                     test_two_cards_in_a_group);
     g_test_add_func("/gpu/obstacle/neighbours-that-let-go-are-none", test_viable_neighbours);
+    g_test_add_func("/gpu/obstacle/bridges-between-pci-and-pci-are-none", test_bridges);
     g_test_add_func("/gpu/obstacle/many-neighbours-are-counted", test_many_neighbours);
     g_test_add_func("/gpu/obstacle/processes-are-named-without-their-escapes", test_processes);
     g_test_add_func("/gpu/obstacle/follows-what-the-library-says-of-vgpus", test_library_says);

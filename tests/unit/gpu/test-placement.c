@@ -8,7 +8,12 @@
 #include "boards.h"
 #include "checker.h"
 
+/* A sanitizer makes everything several times slower. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define ROUNDS 1000
+#else
 #define ROUNDS 10000
+#endif
 
 /* ---- random sites and requests ---- */
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The child that writes to sysfs, on files that are not of sysfs: what it writes, what it reports,
- * and that nothing keeps the caller beyond the deadline. */
+ * and that nothing keeps the caller beyond the deadline. And what is read of them. */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -11,7 +11,7 @@
 
 #include "base/cleanup.h"
 #include "base/error.h"
-#include "gpu/sysfs-read.h"
+#include "gpu/attribute.h"
 #include "gpu/sysfs-write.h"
 #include "lib/at-test.h"
 
@@ -22,7 +22,7 @@ static void test_plain(void)
     g_autoptr(GError) error = NULL;
     const char *path = at_test_file(at_test_dir(), "driver_override", "a longer text than that\n");
     g_assert_true(at_test_ok(at_sysfs_write(path, "vfio-pci", ABOUT, 10000, &error), &error));
-    g_autofree char *text = at_sysfs_read_text(path);
+    g_autofree char *text = at_gpu_attr_text(path, NULL);
     g_assert_cmpstr(text, ==, "vfio-pci");
 }
 
@@ -93,27 +93,52 @@ static void test_closes(void)
     g_thread_join(writer);
 }
 
-static void test_reads(void)
+static void test_numbers(void)
 {
     const char *dir = at_test_dir();
     uint64_t n = 7;
-    g_assert_true(at_sysfs_read_number(at_test_file(dir, "class", "0x030200\n"), &n));
+    at_test_file(dir, "class", "0x030200\n");
+    at_test_file(dir, "n", "16\n");
+    g_assert_true(at_gpu_attr_number(dir, "class", 16, UINT64_MAX, &n));
     g_assert_cmpuint(n, ==, 0x030200);
-    g_assert_true(at_sysfs_read_number(at_test_file(dir, "n", "16\n"), &n));
+    g_assert_true(at_gpu_attr_number(dir, "n", 10, UINT64_MAX, &n));
     g_assert_cmpuint(n, ==, 16);
     static const char *const wrong[] = {"", "-1", "16 17", "x", "99999999999999999999999"};
     for (unsigned i = 0; i < G_N_ELEMENTS(wrong); i++) {
-        g_assert_false(at_sysfs_read_number(at_test_file(dir, "wrong", wrong[i]), &n));
+        at_test_file(dir, "wrong", wrong[i]);
+        g_assert_false(at_gpu_attr_number(dir, "wrong", 10, UINT64_MAX, &n));
         g_assert_cmpuint(n, ==, 16);
     }
-    g_autofree char *huge = g_strnfill(1 << 20, 'x');
-    g_autofree char *text = at_sysfs_read_text(at_test_file(dir, "huge", huge));
-    g_assert_cmpuint(strlen(text), ==, 64 << 10);
-    g_assert_null(at_sysfs_read_text(at_test_path(dir, "missing")));
+}
+
+static void test_texts(void)
+{
+    const char *dir = at_test_dir();
+    g_autofree char *longest = g_strnfill(AT_GPU_ATTR_MAX, 'x');
+    g_autofree char *longer = g_strnfill(AT_GPU_ATTR_MAX + 1, 'x');
+    at_test_file(dir, "empty", "");
+    at_test_file(dir, "longest", longest);
+    at_test_file(dir, "longer", longer);
+    g_autofree char *text = at_gpu_attr_text(dir, "longest");
+    g_assert_cmpstr(text, ==, longest);
+    g_autofree char *empty = at_gpu_attr_text(dir, "empty");
+    g_assert_cmpstr(empty, ==, "");
+    g_assert_null(at_gpu_attr_text(dir, "longer"));
+    g_assert_null(at_gpu_attr_text(dir, "missing"));
+    g_assert_null(at_gpu_attr_text(dir, NULL));
+}
+
+static void test_links(void)
+{
+    const char *dir = at_test_dir();
     g_assert_cmpint(symlink("../../drivers/nvidia", at_test_path(dir, "driver")), ==, 0);
-    g_autofree char *name = at_sysfs_link_name(at_test_path(dir, "driver"));
+    at_test_file(dir, "file", "x");
+    g_autofree char *name = at_gpu_attr_link(dir, "driver");
+    g_autofree char *parent = at_gpu_attr_link_parent(at_test_path(dir, "driver"), NULL);
     g_assert_cmpstr(name, ==, "nvidia");
-    g_assert_null(at_sysfs_link_name(at_test_path(dir, "huge")));
+    g_assert_cmpstr(parent, ==, "drivers");
+    g_assert_null(at_gpu_attr_link(dir, "file"));
+    g_assert_null(at_gpu_attr_link(dir, "missing"));
 }
 
 int main(int argc, char **argv)
@@ -124,6 +149,8 @@ int main(int argc, char **argv)
     g_test_add_func("/gpu/sysfs/tells-what-the-kernel-answered", test_refused);
     g_test_add_func("/gpu/sysfs/gives-up-a-write-at-its-deadline", test_deadline);
     g_test_add_func("/gpu/sysfs/writer-holds-nothing-of-its-parent", test_closes);
-    g_test_add_func("/gpu/sysfs/reads-only-what-is-a-number-and-not-without-end", test_reads);
+    g_test_add_func("/gpu/sysfs/reads-as-a-number-only-what-is-one", test_numbers);
+    g_test_add_func("/gpu/sysfs/reads-texts-whole-or-not-at-all", test_texts);
+    g_test_add_func("/gpu/sysfs/names-what-a-link-points-to", test_links);
     return g_test_run();
 }

@@ -40,7 +40,8 @@ module_param(instances, uint, 0644);
 MODULE_PARM_DESC(instances, "MIG: GPU instances of a card, one vGPU in each; 0: time-sliced");
 static uint next_instance;
 module_param(next_instance, uint, 0644);
-MODULE_PARM_DESC(next_instance, "MIG: id of the instance that the next vGPU is in; 0: the first free");
+MODULE_PARM_DESC(next_instance,
+                 "MIG: id of the instance that the next vGPU is in; 0: the first free");
 static bool managed;
 module_param(managed, bool, 0644);
 MODULE_PARM_DESC(managed, "sriov_numvfs may be written (set by sriov-manage)");

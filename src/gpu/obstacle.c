@@ -3,6 +3,7 @@
  * what to do about it. All causes are told at once, since many need a restart of the host. */
 #include "gpu/card-internal.h"
 #include "gpu/function.h"
+#include "gpu/reset.h"
 #include "gpu/text-list.h"
 
 enum { NAMED_MAX = 4 }; /* of many in the way, as many are named */
@@ -83,14 +84,25 @@ static void judge_processes(struct at_gpu_card *card)
         add(card, AT_GPU_PASSTHROUGH, "in use by host process %s: stop it", all);
 }
 
+static unsigned vfs_in_use(const struct at_gpu_card *card)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < card->vfs->len; i++) {
+        const struct at_gpu_vf *vf = card->vfs->pdata[i];
+        n += vf->vgpu_type || (vf->driver && at_pci_driver_lets_go(vf->driver));
+    }
+    return n;
+}
+
 static void judge_made(struct at_gpu_card *card)
 {
-    if (card->vfs_on > 0)
+    unsigned used = vfs_in_use(card);
+    if (used > 0) /* those that nobody uses are turned off with the grant */
         add(card, AT_GPU_PASSTHROUGH,
-            "%u of its VFs are on, which leave the whole card to nobody: turn them off (%s) when "
-            "no workstation uses one",
-            card->vfs_on,
-            card->vendor == AT_GPU_VENDOR_NVIDIA ? "sriov-manage -d" : "0 into sriov_numvfs");
+            "%u of its VFs are in use (with a vGPU type, or bound to VFIO), which leave the whole "
+            "card "
+            "to nobody: release them",
+            used);
     for (unsigned i = 0; i < card->mdevs->len; i++) {
         const struct at_gpu_mdev *mdev = card->mdevs->pdata[i];
         if (g_str_equal(mdev->parent, card->address)) {
@@ -109,6 +121,12 @@ static void judge_passthrough(struct at_gpu_card *card)
         add(card, AT_GPU_PASSTHROUGH,
             "there is no way to reset it between two holders (reset_method names none): put it "
             "alone below its bridge, or load a module that can (AMD: vendor-reset)");
+    else if (!at_gpu_reset_clears((const char *const *)card->reset_methods))
+        add(card, AT_GPU_PASSTHROUGH,
+            "it can be reset by power management only (reset_method), which may leave in it what "
+            "one "
+            "holder had: put it alone below its bridge, or load a module that can (AMD: "
+            "vendor-reset)");
     if (card->boot_vga && !at_pci_driver_lets_go(card->driver))
         add(card, AT_GPU_PASSTHROUGH,
             "it is the console of the firmware, in use by driver %s: make another card the console "

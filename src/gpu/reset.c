@@ -1,16 +1,36 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Resetting a function between two users, and whether it answers at all. */
+#include <string.h>
+
 #include "base/error.h"
 #include "gpu/attribute.h"
 #include "gpu/device-internal.h"
 #include "gpu/function.h"
+#include "gpu/reset.h"
+
+bool at_gpu_reset_clears(const char *const *methods)
+{
+    for (; methods && *methods; methods++) {
+        if (**methods && strcmp(*methods, "pm") != 0)
+            return true;
+    }
+    return false;
+}
 
 bool at_gpu_reset_possible(const struct at_gpu_host *host, const char *address, GError **error)
 {
     /* Older kernels have no reset_method; an empty one was switched off. */
     g_autofree char *methods = at_gpu_text(host, address, "reset_method");
-    if (at_gpu_exists(host, address, "reset") && (!methods || *methods))
+    g_auto(GStrv) words = g_strsplit(methods ? methods : "", " ", -1);
+    bool some = at_gpu_exists(host, address, "reset") && (!methods || *methods);
+    if (some && (!methods || at_gpu_reset_clears((const char *const *)words)))
         return true;
+    if (some)
+        return at_error(
+            error, AT_ERROR_UNAVAILABLE,
+            "%s can be reset by power management only, which may leave in it what one user "
+            "had, so it is not given",
+            address);
     return at_error(error, AT_ERROR_UNAVAILABLE,
                     "%s has no way to be reset (no FLR, power management or bus reset): what one "
                     "user leaves in it the next would find, so it is not given",

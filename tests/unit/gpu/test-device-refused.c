@@ -30,6 +30,11 @@ static void reset_methods_empty(struct scene *scene)
     model_set(scene->model, "0000:41:00.0", "reset_method", "");
 }
 
+static void reset_by_power_only(struct scene *scene)
+{
+    model_set(scene->model, "0000:41:00.0", "reset_method", "pm\n");
+}
+
 static void neighbour(struct scene *scene)
 {
     model_add(scene->model, "0000:43:00.0", "0x8086", "0x020000", "e1000e", 12);
@@ -135,6 +140,7 @@ static const struct situation {
     {"no-reset", no_reset, AT_ERROR_UNAVAILABLE, {"0000:41:00.0", "no way to be reset"}},
     {"reset-switched-off", reset_switched_off, AT_ERROR_UNAVAILABLE, {"no way to be reset"}},
     {"reset-methods-empty", reset_methods_empty, AT_ERROR_UNAVAILABLE, {"no way to be reset"}},
+    {"reset-by-power-only", reset_by_power_only, AT_ERROR_UNAVAILABLE, {"power management only"}},
     {"a-neighbour-with-a-driver", neighbour, AT_ERROR_UNAVAILABLE, {"0000:43:00.0", "e1000e"}},
     {"a-vf-in-the-slot-of-its-card",
      vf_in_its_slot,

@@ -54,21 +54,16 @@ static const struct row rows[] = {
      {.boot_vga = true, .driver = "vfio-pci"},
      AT_GPU_PASSTHROUGH,
      {0}},
-    {"vfs-are-on",
+    {"vfs-that-nobody-uses-are-in-nobodys-way",
      "l40s",
      {.vfs = 3, .vgpu = GPU_TREE_VENDOR},
      AT_GPU_PASSTHROUGH,
-     {"3 of its VFs are on", "sriov-manage -d"}},
-    {"vfs-of-intel-are-on",
-     "flex-170",
-     {.vfs = 3},
-     AT_GPU_PASSTHROUGH,
-     {"3 of its VFs are on", "0 into sriov_numvfs"}},
+     {0}},
     {"several-at-once",
      "h100-pcie",
-     {.no_iommu = true, .no_reset = true, .vfs = 1},
+     {.no_iommu = true, .no_reset = true},
      AT_GPU_PASSTHROUGH,
-     {"the IOMMU is off", "; there is no way to reset it", "; 1 of its VFs are on"}},
+     {"the IOMMU is off", "; there is no way to reset it"}},
     {"vgpus-under-vfio-pci",
      "l40s",
      {.driver = "vfio-pci"},
@@ -124,6 +119,31 @@ static void test_row(const void *data)
     struct gpu_tree *tree = gpu_tree_new();
     gpu_tree_add(tree, r->board, CARD, &r->options);
     check(library_card(tree), r->kind, r->says);
+}
+
+static void test_vfs_in_use(void)
+{
+    static const char *const says[3] = {"1 of its VFs are in use", "release them"};
+    struct gpu_tree *tree = gpu_tree_new();
+    gpu_tree_add(tree, "l40s", CARD, &(struct gpu_tree_options){.vfs = 3, .vgpu = GPU_TREE_VENDOR});
+    gpu_tree_set(tree, gpu_tree_vf(tree, CARD, 1), "nvidia/current_vgpu_type", "1147\n");
+    check(library_card(tree), AT_GPU_PASSTHROUGH, says);
+    struct gpu_tree *intel = gpu_tree_new();
+    gpu_tree_add(intel, "flex-170", CARD, &(struct gpu_tree_options){.vfs = 2});
+    gpu_tree_bind(intel, gpu_tree_vf(intel, CARD, 0), "vfio-pci");
+    check(library_card(intel), AT_GPU_PASSTHROUGH, says);
+}
+
+static void test_weak_reset(void)
+{
+    static const char *const says[3] = {"power management only", "vendor-reset"}, *const none[3] = {
+                                                                                      0};
+    struct gpu_tree *tree = gpu_tree_new();
+    gpu_tree_add(tree, "l40s", CARD, NULL);
+    gpu_tree_set(tree, CARD, "reset_method", "pm\n");
+    check(library_card(tree), AT_GPU_PASSTHROUGH, says);
+    gpu_tree_set(tree, CARD, "reset_method", "pm bus\n");
+    check(library_card(tree), AT_GPU_PASSTHROUGH, none);
 }
 
 static void test_two_cards_in_a_group(void)
@@ -259,6 +279,8 @@ int main(int argc, char **argv)
         g_autofree char *name = g_strdup_printf("/gpu/obstacle/%s", rows[i].about);
         g_test_add_data_func(name, &rows[i], test_row);
     }
+    g_test_add_func("/gpu/obstacle/vfs-that-somebody-uses-are-counted", test_vfs_in_use);
+    g_test_add_func("/gpu/obstacle/power-management-is-no-reset-between-holders", test_weak_reset);
     g_test_add_func("/gpu/obstacle/two-cards-in-a-group-name-each-other",
                     test_two_cards_in_a_group);
     g_test_add_func("/gpu/obstacle/neighbours-that-let-go-are-none", test_viable_neighbours);

@@ -52,6 +52,7 @@ static void give_devices(struct at_machine_config *config, struct at_machine_gpu
         gpus[i] = (struct at_machine_gpu){.hosts = (const char *const *)d->hosts,
                                           .sysfsdev = d->sysfsdev,
                                           .nodes = (const char *const *)d->nodes,
+                                          .cdevs = (const char *const *)d->cdevs,
                                           .window = d->window};
         first = first ? first : d;
         together = together && d->numa_node == first->numa_node;
@@ -68,6 +69,21 @@ static void give_devices(struct at_machine_config *config, struct at_machine_gpu
         config->numa_node = first->numa_node;
         config->cpulist = first->numa_node >= 0 ? first->cpulist : NULL;
     }
+}
+
+/* By iommufd where that can be, and by VFIO groups where QEMU would not have it. */
+static bool start(struct at_machine_config *config, struct at_process *ret_process, GError **error)
+{
+    g_autofree char *version = config->n_gpus > 0 ? at_qemu_version(NULL) : NULL;
+    g_autoptr(GError) local = NULL;
+    config->iommufd = at_machine_can_iommufd(config, version);
+    if (config->iommufd) {
+        if (at_machine_start(config, ret_process, &local))
+            return true;
+        at_core_log("%s; trying again by VFIO groups", local->message);
+        config->iommufd = false;
+    }
+    return at_machine_start(config, ret_process, error);
 }
 
 static bool start_machine(struct at_core *core, const at_vdc *vdc, const at_mach *mach,
@@ -122,8 +138,7 @@ static bool start_machine(struct at_core *core, const at_vdc *vdc, const at_mach
                                        .n_gpus = devices->len,
                                        .numa_node = -1};
     give_devices(&config, gpus, devices);
-    ok =
-        ok && at_fault_point("power.start", error) && at_machine_start(&config, ret_process, error);
+    ok = ok && at_fault_point("power.start", error) && start(&config, ret_process, error);
     for (unsigned i = 0; i < ws->nics->len; i++) {
         if (nics[i].tap_fd >= 0)
             close(nics[i].tap_fd);

@@ -52,6 +52,7 @@ void at_gpu_device_clear(struct at_gpu_device *device)
 {
     g_strfreev(device->hosts);
     g_strfreev(device->nodes);
+    g_strfreev(device->cdevs);
     g_free(device->sysfsdev);
     g_free(device->cpulist);
     *device = (struct at_gpu_device){.numa_node = -1};
@@ -71,6 +72,24 @@ static GStrv node_of(const struct at_gpu_host *host, const char *device)
     if (group)
         nodes[0] = g_build_filename(host->paths.dev, "vfio", group, NULL);
     return nodes;
+}
+
+/* Of Linux 6.6 and later, built with VFIO_DEVICE_CDEV: all of them, or NULL. */
+static GStrv cdevs_of(const struct at_gpu_host *host, GStrv hosts)
+{
+    unsigned n = g_strv_length(hosts);
+    g_auto(GStrv) nodes = g_new0(char *, n + 1);
+    for (unsigned i = 0; i < n; i++) {
+        g_autofree char *dir = at_pci_function_dir(&host->paths, hosts[i]);
+        g_autofree char *known = g_build_filename(dir, "vfio-dev", NULL);
+        g_autoptr(GPtrArray) names = at_gpu_attr_list(known, 1, NULL);
+        if (!names || names->len != 1)
+            return NULL;
+        nodes[i] = g_build_filename(host->paths.dev, "vfio", "devices", names->pdata[0], NULL);
+        if (access(nodes[i], F_OK) != 0)
+            return NULL;
+    }
+    return g_steal_pointer(&nodes);
 }
 
 static void fill_place(const struct at_gpu_host *host, const char *address,
@@ -98,6 +117,7 @@ static bool fill_hosts(const struct at_gpu_host *host, const struct at_gpu_attac
         device->window += at_gpu_bar_window(host, m->address);
     }
     device->hosts = g_strv_builder_end(hosts);
+    device->cdevs = cdevs_of(host, device->hosts);
     g_autofree char *dir = at_pci_function_dir(&host->paths, first);
     device->nodes = node_of(host, dir);
     return true;

@@ -42,6 +42,7 @@ struct at_gpu_device {
     GStrv hosts;     /* addresses of functions of one slot, in order: the first is the GPU */
     char *sysfsdev;  /* instead of hosts, for an mdev */
     GStrv nodes;     /* device nodes that QEMU must be able to open: "/dev/vfio/12" */
+    GStrv cdevs;     /* of each of hosts: "/dev/vfio/devices/vfio3"; NULL: the kernel has none */
     uint64_t window; /* bytes of 64-bit address space that its BARs need */
     int numa_node;   /* -1: unknown */
     char *cpulist;   /* CPUs beside it, or NULL */

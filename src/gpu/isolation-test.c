@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "gpu/attribute.h"
+#include "gpu/function.h"
 #include "gpu/text-list.h"
 
 const char *at_gpu_verdict_name(enum at_gpu_verdict verdict)
@@ -106,19 +107,33 @@ static void check_node(GString *open_nodes, unsigned *seen, const char *path)
         at_gpu_list_add(open_nodes, "%s (mode %04o)", path, (unsigned)(st.st_mode & 07777));
 }
 
-/* Everybody who may open a group's node drives the card. */
+/* Of the group, and of the device itself where the kernel has such nodes. */
+static void check_function(GString *wide, unsigned *seen, const struct at_gpu_host *host,
+                           const char *address, int group)
+{
+    g_autofree char *node = g_strdup_printf("%s/vfio/%d", host->paths.dev, group);
+    g_autofree char *dir = at_pci_function_dir(&host->paths, address);
+    g_autofree char *known = g_build_filename(dir, "vfio-dev", NULL);
+    g_autoptr(GPtrArray) names = at_gpu_attr_list(known, 1, NULL);
+    if (group >= 0)
+        check_node(wide, seen, node);
+    if (names && names->len > 0) {
+        g_autofree char *cdev =
+            g_build_filename(host->paths.dev, "vfio", "devices", names->pdata[0], NULL);
+        check_node(wide, seen, cdev);
+    }
+}
+
+/* Everybody who may open a node of VFIO drives the card. */
 static void check_nodes(GPtrArray *checks, const struct at_gpu_host *host,
                         const struct at_gpu_card *card)
 {
     g_autoptr(GString) wide = g_string_new(NULL);
     unsigned seen = 0;
-    g_autofree char *group = g_strdup_printf("%s/vfio/%d", host->paths.dev, card->iommu_group);
-    check_node(wide, &seen, group);
+    check_function(wide, &seen, host, card->address, card->iommu_group);
     for (unsigned i = 0; i < card->vfs->len; i++) {
         const struct at_gpu_vf *vf = card->vfs->pdata[i];
-        g_autofree char *node = g_strdup_printf("%s/vfio/%d", host->paths.dev, vf->iommu_group);
-        if (vf->iommu_group >= 0)
-            check_node(wide, &seen, node);
+        check_function(wide, &seen, host, vf->address, vf->iommu_group);
     }
     if (wide->len)
         add(checks, "device nodes", AT_GPU_FAILED,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The part of the command line that is about GPUs: each on a PCIe root port of its own, behind
  * those of cards and disks, and a window of 64-bit addresses that is large enough for their BARs.
- * The legacy VFIO interface is used (group and container): /dev/vfio/N belongs to QEMU's user. */
+ * By iommufd QEMU gets a GPU as descriptors; by groups, /dev/vfio/N belongs to QEMU's user. */
 #include <string.h>
 
 #include "base/error.h"
@@ -49,10 +49,25 @@ static bool check_gpu(const struct at_machine_gpu *gpu, unsigned index, GError *
     return true;
 }
 
+static bool has_cdevs(const struct at_machine_config *config)
+{
+    const struct at_machine_gpu *gpu = config->gpus;
+    unsigned n = 0;
+    if (config->n_gpus != 1 || !gpu->hosts || !gpu->cdevs)
+        return false;
+    while (n < MAX_FUNCTIONS && gpu->hosts[n] && gpu->cdevs[n])
+        n++;
+    return n > 0 && !gpu->hosts[n] && !gpu->cdevs[n];
+}
+
 bool at_machine_check_gpus(const struct at_machine_config *config, GError **error)
 {
     if (config->n_gpus > AT_MACHINE_MAX_GPUS)
         return at_error(error, AT_ERROR_INVALID, "more than %d GPUs", AT_MACHINE_MAX_GPUS);
+    if (config->iommufd && !has_cdevs(config))
+        return at_error(error, AT_ERROR_INVALID,
+                        "iommufd needs one GPU with the node of each of "
+                        "its functions");
     for (unsigned i = 0; i < config->n_gpus; i++) {
         if (!check_gpu(&config->gpus[i], i, error))
             return false;
@@ -60,7 +75,8 @@ bool at_machine_check_gpus(const struct at_machine_config *config, GError **erro
     return true;
 }
 
-static void add_gpu(GPtrArray *argv, const struct at_machine_gpu *gpu, unsigned index)
+static void add_gpu(GPtrArray *argv, const struct at_machine_gpu *gpu, unsigned index,
+                    const struct at_iommufd *iommufd)
 {
     g_autofree char *port = g_strdup_printf("pg%u", index);
     at_machine_add_port(argv, port, GPU_SLOT, index, GPU_CHASSIS);
@@ -73,8 +89,11 @@ static void add_gpu(GPtrArray *argv, const struct at_machine_gpu *gpu, unsigned 
     for (unsigned f = 0; gpu->hosts[f]; f++) {
         g_autofree char *id =
             f ? g_strdup_printf("gpu%u-%u", index, f) : g_strdup_printf("gpu%u", index);
-        at_machine_add_option(argv, "-device", "vfio-pci,id=%s,host=%s,bus=%s,addr=0x0.0x%x%s", id,
-                              gpu->hosts[f], port, f, several && f == 0 ? ",multifunction=on" : "");
+        g_autofree char *which =
+            iommufd->iommu >= 0 ? g_strdup_printf("iommufd=iommufd0,fd=%d", iommufd->devices[f])
+                                : g_strdup_printf("host=%s", gpu->hosts[f]);
+        at_machine_add_option(argv, "-device", "vfio-pci,id=%s,%s,bus=%s,addr=0x0.0x%x%s", id,
+                              which, port, f, several && f == 0 ? ",multifunction=on" : "");
     }
 }
 
@@ -89,11 +108,14 @@ static uint64_t window_of(const struct at_machine_config *c)
     return 2 * window;
 }
 
-void at_machine_add_gpus(GPtrArray *argv, const struct at_machine_config *config)
+void at_machine_add_gpus(GPtrArray *argv, const struct at_machine_config *config,
+                         const struct at_iommufd *iommufd)
 {
     uint64_t window = window_of(config);
+    if (iommufd->iommu >= 0)
+        at_machine_add_option(argv, "-object", "iommufd,id=iommufd0,fd=%d", iommufd->iommu);
     for (unsigned i = 0; i < config->n_gpus; i++)
-        add_gpu(argv, &config->gpus[i], i);
+        add_gpu(argv, &config->gpus[i], i, iommufd);
     if (config->n_gpus == 0 || window <= WINDOW_DEFAULT)
         return;
     at_machine_add_option(argv, "-global", "q35-pcihost.pci-hole64-size=%" G_GUINT64_FORMAT "G",

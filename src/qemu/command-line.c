@@ -275,7 +275,8 @@ static void add_seed(GPtrArray *argv, const struct at_machine_config *c)
 }
 
 GStrv at_machine_build_argv(const struct at_machine_config *config, const char *program,
-                            const int sockets[AT_MACHINE_N_SOCKETS], GError **error)
+                            const int sockets[AT_MACHINE_N_SOCKETS],
+                            const struct at_iommufd *iommufd, GError **error)
 {
     if (!check_config(config, error))
         return NULL;
@@ -289,7 +290,7 @@ GStrv at_machine_build_argv(const struct at_machine_config *config, const char *
         add_disk(argv, config, i);
     if (config->seed_path)
         add_seed(argv, config);
-    at_machine_add_gpus(argv, config);
+    at_machine_add_gpus(argv, config, iommufd);
     if (config->paused)
         g_ptr_array_add(argv, g_strdup("-S"));
     g_ptr_array_add(argv, NULL);
@@ -299,5 +300,11 @@ GStrv at_machine_build_argv(const struct at_machine_config *config, const char *
 GStrv at_machine_argv(const struct at_machine_config *config, GError **error)
 {
     static const int shown[AT_MACHINE_N_SOCKETS] = {3, 4, 5, 6, 7};
-    return at_machine_build_argv(config, AT_QEMU_PROGRAM, shown, error);
+    struct at_iommufd iommufd = AT_IOMMUFD_NONE;
+    if (config->iommufd) {
+        iommufd = (struct at_iommufd){.iommu = 8, .n = AT_IOMMUFD_MAX};
+        for (int i = 0; i < AT_IOMMUFD_MAX; i++)
+            iommufd.devices[i] = iommufd.iommu + 1 + i;
+    }
+    return at_machine_build_argv(config, AT_QEMU_PROGRAM, shown, &iommufd, error);
 }

@@ -30,8 +30,10 @@ struct at_machine_nic {
 struct at_machine_gpu {
     const char *const *hosts; /* PCI functions of one slot, in order; NULL-terminated */
     const char *sysfsdev;     /* instead of hosts: a mediated device */
-    const char *const
-        *nodes;      /* device nodes that QEMU opens; they get its owner. NULL-terminated */
+    /* Device nodes that QEMU opens; they get its owner. NULL-terminated */
+    const char *const *nodes;
+    /* With iommufd: "/dev/vfio/devices/vfioN" of each of @hosts, opened by us. NULL-terminated */
+    const char *const *cdevs;
     uint64_t window; /* bytes of 64-bit address space that its BARs take */
 };
 struct at_machine_config {
@@ -55,6 +57,7 @@ struct at_machine_config {
     unsigned n_nics;
     const struct at_machine_gpu *gpus;
     unsigned n_gpus;
+    bool iommufd;        /* the GPU as descriptors; only where at_machine_can_iommufd() */
     int numa_node;       /* with GPUs: the node that memory should come from; -1: any */
     const char *cpulist; /* with GPUs: processors to run on, "0-31,64-95"; NULL: all */
 };
@@ -69,6 +72,11 @@ GStrv at_machine_argv(const struct at_machine_config *config, GError **error);
  * when it runs already. The first of @disks is booted from. Blocks up to 30 s. */
 bool at_machine_start(const struct at_machine_config *config, struct at_process *ret_process,
                       GError **error);
+
+/* True when the GPU of @config can be handed over as descriptors by the QEMU of @qemu_version
+ * (NULL: unknown). Not several GPUs, which would lose direct transfers between them, and no
+ * mediated device, which QEMU would take for a whole one. */
+bool at_machine_can_iommufd(const struct at_machine_config *config, const char *qemu_version);
 
 /* The process that an earlier daemon started, by the pid file and its command line; also when that
  * daemon died between the start and the pid file. NOT_FOUND when it does not run any more. */

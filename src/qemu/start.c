@@ -69,10 +69,11 @@ static bool own(const char *path, uid_t uid, gid_t gid, mode_t mode, GError **er
     return true;
 }
 
-/* By path: opening a VFIO group would take it. The nodes are in a directory of root's. */
+/* By path: opening a VFIO group would take it. The nodes are in a directory of root's. With iommufd
+ * QEMU opens none. */
 static bool own_nodes(const struct at_machine_config *c, GError **error)
 {
-    for (unsigned i = 0; i < c->n_gpus; i++) {
+    for (unsigned i = 0; i < c->n_gpus && !c->iommufd; i++) {
         for (const char *const *node = c->gpus[i].nodes; node && *node; node++) {
             if (lchown(*node, c->uid, c->gid) != 0 || chmod(*node, 0600) != 0)
                 return at_error_errno(error, errno, "give %s to user %u", *node, (unsigned)c->uid);
@@ -137,15 +138,20 @@ static void add_log(GError **error, const char *log, off_t from)
 }
 
 static bool spawn(const struct at_machine_config *c, const char *const *argv, const int *sockets,
-                  const char *log, struct at_process *ret_process, GError **error)
+                  const struct at_iommufd *iommufd, const char *log, struct at_process *ret_process,
+                  GError **error)
 {
-    g_autofree int *fds = g_new(int, AT_MACHINE_N_SOCKETS + c->n_nics);
+    g_autofree int *fds = g_new(int, AT_MACHINE_N_SOCKETS + c->n_nics + 1 + AT_IOMMUFD_MAX);
     unsigned n = 0;
     gid_t groups[1];
     for (; n < AT_MACHINE_N_SOCKETS; n++)
         fds[n] = sockets[n];
     for (unsigned i = 0; i < c->n_nics; i++)
         fds[n++] = c->nics[i].tap_fd;
+    if (iommufd->iommu >= 0)
+        fds[n++] = iommufd->iommu;
+    for (unsigned i = 0; i < iommufd->n; i++)
+        fds[n++] = iommufd->devices[i];
     struct at_spawn s = {.argv = argv,
                          .uid = c->uid,
                          .gid = c->gid,
@@ -184,6 +190,7 @@ bool at_machine_start(const struct at_machine_config *config, struct at_process 
     g_autofree char *starting = in_dir(config->dir, "starting");
     g_autofree char *program = at_find_program(AT_QEMU_PROGRAM, "qemu-system-x86", error);
     int sockets[AT_MACHINE_N_SOCKETS] = {-1, -1, -1, -1, -1};
+    struct at_iommufd iommufd = AT_IOMMUFD_NONE;
     struct at_process process = {0};
     g_auto(GStrv) argv = NULL;
     struct stat st;
@@ -193,10 +200,10 @@ bool at_machine_start(const struct at_machine_config *config, struct at_process 
     if (at_machine_find(config->dir, &process, NULL))
         return at_error(error, AT_ERROR_CONFLICT, "%s runs already as process %d", config->name,
                         (int)process.pid);
-    argv = at_machine_build_argv(config, program, sockets, error); /* refuses before any effect */
+    argv = at_machine_build_argv(config, program, sockets, &iommufd, error); /* before any effect */
     if (!argv)
         return false;
-    if (!prepare_dir(config, error))
+    if (!prepare_dir(config, error) || !at_iommufd_open(config, &iommufd, error))
         goto undo_sockets;
     for (int i = 0; i < AT_MACHINE_N_SOCKETS; i++) {
         g_autofree char *path = in_dir(config->dir, at_machine_socket_names[i]);
@@ -205,15 +212,16 @@ bool at_machine_start(const struct at_machine_config *config, struct at_process 
             goto undo_sockets;
     }
     g_strfreev(argv);
-    argv = at_machine_build_argv(config, program, sockets, error);
+    argv = at_machine_build_argv(config, program, sockets, &iommufd, error);
     off_t log_from = stat(log, &st) == 0 ? st.st_size : 0;
     if (!argv || !touch(starting, error))
         goto undo_sockets;
     if (!at_fault_point("machine-spawn", error) ||
-        !spawn(config, (const char *const *)argv, sockets, log, &process, error))
+        !spawn(config, (const char *const *)argv, sockets, &iommufd, log, &process, error))
         goto undo_starting;
     for (int i = 0; i < AT_MACHINE_N_SOCKETS; i++)
         at_close_fd(&sockets[i]); /* QEMU's death must close them for whoever is connected */
+    at_iommufd_close(&iommufd);   /* and free the card */
     if (!settle(config, &process, error)) {
         at_process_kill(&process, SIGKILL, NULL);
         at_process_wait(&process, 5000, NULL);
@@ -225,6 +233,7 @@ bool at_machine_start(const struct at_machine_config *config, struct at_process 
 undo_starting:
     unlink(starting);
 undo_sockets:
+    at_iommufd_close(&iommufd);
     for (int i = 0; i < AT_MACHINE_N_SOCKETS; i++)
         at_close_fd(&sockets[i]);
     if (!ok) {

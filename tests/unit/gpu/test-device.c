@@ -8,6 +8,8 @@
 
 #include "base/error.h"
 #include "device-scenes-assert.h"
+#include "gpu/discover.h"
+#include "gpu/isolation-test.h"
 #include "gpu/sysfs-write-internal.h"
 #include "lib/at-test.h"
 
@@ -36,6 +38,70 @@ static void test_passthrough(void)
     assert_text(&scene, "0000:41:00.0", "driver_override", "(null)");
     assert_text(&scene, "0000:41:00.0", "reset", "1");
     g_assert_null(scene.att.former_driver);
+    scene_end(&scene);
+}
+
+/* Nodes of single devices: those of all functions of the card, or none. */
+static void test_cdevs(void)
+{
+    struct scene scene = scene_begin("passthrough");
+    g_autofree char *nodes = g_build_filename(scene.model->paths.dev, "vfio", "devices", NULL);
+    g_autofree char *first = g_build_filename(nodes, "vfio3", NULL);
+    g_autofree char *second = g_build_filename(nodes, "vfio4", NULL);
+    g_assert_cmpint(g_mkdir_with_parents(nodes, 0755), ==, 0);
+    g_assert_true(g_file_set_contents(first, "", 0, NULL));
+    model_set(scene.model, "0000:41:00.0", "vfio-dev/vfio3/dev", "511:3\n");
+    struct at_gpu_device device = attach_well(&scene);
+    g_assert_null(device.cdevs);
+    at_gpu_device_clear(&device);
+    model_set(scene.model, "0000:41:00.1", "vfio-dev/vfio4/dev", "511:4\n");
+    device = attach_well(&scene);
+    g_assert_null(device.cdevs); /* udev has not made it yet */
+    at_gpu_device_clear(&device);
+    g_assert_true(g_file_set_contents(second, "", 0, NULL));
+    device = attach_well(&scene);
+    g_assert_cmpuint(g_strv_length(device.cdevs), ==, 2);
+    g_assert_cmpstr(device.cdevs[0], ==, first);
+    g_assert_cmpstr(device.cdevs[1], ==, second);
+    at_gpu_device_clear(&device);
+    detach_well(&scene);
+    scene_end(&scene);
+}
+
+static char *check_of(const struct scene *scene, const struct at_gpu_card *card, const char *name)
+{
+    g_autoptr(GPtrArray) checks = at_gpu_test_isolation(&scene->model->host, card, true);
+    for (unsigned i = 0; i < checks->len; i++) {
+        const struct at_gpu_check *check = checks->pdata[i];
+        if (g_str_equal(check->name, name))
+            return g_strdup_printf("%s: %s", at_gpu_verdict_name(check->verdict), check->detail);
+    }
+    return NULL;
+}
+
+/* Both nodes that drive a card: of its group, and its own. */
+static void test_open_nodes(void)
+{
+    struct scene scene = scene_begin("passthrough");
+    g_autofree char *vfio = g_build_filename(scene.model->paths.dev, "vfio", NULL);
+    g_autofree char *group = g_build_filename(vfio, "12", NULL);
+    g_autofree char *devices = g_build_filename(vfio, "devices", NULL);
+    g_autofree char *cdev = g_build_filename(devices, "vfio3", NULL);
+    g_autoptr(GPtrArray) cards = at_gpu_discover(&scene.model->paths, NULL, NULL, NULL);
+    const struct at_gpu_card *card = cards->pdata[0];
+    g_assert_cmpstr(card->address, ==, "0000:41:00.0");
+    g_assert_cmpint(g_mkdir_with_parents(devices, 0755), ==, 0);
+    g_assert_true(g_file_set_contents_full(group, "", 0, 0, 0600, NULL));
+    g_assert_true(g_file_set_contents_full(cdev, "", 0, 0, 0600, NULL));
+    g_assert_cmpint(chmod(group, 0600) | chmod(cdev, 0600), ==, 0);
+    model_set(scene.model, "0000:41:00.0", "vfio-dev/vfio3/dev", "511:3\n");
+    g_autofree char *closed = check_of(&scene, card, "device nodes");
+    g_assert_cmpstr(closed, ==, "passed: 2, closed to others");
+    g_assert_cmpint(chmod(cdev, 0666), ==, 0);
+    g_autofree char *wide = check_of(&scene, card, "device nodes");
+    g_assert_true(g_str_has_prefix(wide, "failed: others may open "));
+    g_assert_nonnull(strstr(wide, "/vfio/devices/vfio3 (mode 0666)"));
+    g_assert_null(strstr(wide, "/vfio/12"));
     scene_end(&scene);
 }
 
@@ -331,6 +397,8 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/gpu/device/gives-a-card-with-its-other-functions", test_passthrough);
+    g_test_add_func("/gpu/device/tells-the-nodes-of-single-devices", test_cdevs);
+    g_test_add_func("/gpu/device/sees-nodes-that-are-open-to-others", test_open_nodes);
     g_test_add_func("/gpu/device/does-nothing-a-second-time", test_again);
     g_test_add_func("/gpu/device/keeps-a-card-with-vfio-when-it-is-not-given-back", test_pool);
     g_test_add_func("/gpu/device/leaves-a-card-without-a-driver-as-it-was", test_driverless);

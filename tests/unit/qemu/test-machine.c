@@ -15,7 +15,7 @@
 #include "base/json.h"
 #include "lib/at-test.h"
 #include "qemu/blockdev.h"
-#include "qemu/machine.h"
+#include "qemu/machine-internal.h"
 #include "qemu/qmp.h"
 #include "qemu/unix-socket.h"
 
@@ -505,6 +505,64 @@ static void test_gpus(void)
     g_assert_null(strstr(after(small, "-object", "memory-backend-ram,id=ram0"), "host-nodes"));
 }
 
+static unsigned open_files(void)
+{
+    g_autoptr(GDir) dir = g_dir_open("/proc/self/fd", 0, NULL);
+    unsigned n = 0;
+    while (g_dir_read_name(dir))
+        n++;
+    return n;
+}
+
+/* One GPU goes as descriptors, if there is a node for each of its functions; no node is left open
+ * when one cannot be opened. */
+static void test_iommufd(void)
+{
+    static const char *const card[] = {"0000:41:00.0", "0000:41:00.1", NULL};
+    static const char *const cdevs[] = {"/dev/null", "/dev/zero", NULL};
+    static const char *const gone[] = {"/dev/null", "/dev/none", NULL};
+    const struct at_machine_disk disk = empty_disk(0);
+    struct at_machine_gpu gpus[] = {{.hosts = card, .cdevs = cdevs}, {.hosts = card}};
+    struct at_machine_config c = config_in("/s/m/a", &disk, 1);
+    struct at_iommufd fds;
+    g_autoptr(GError) error = NULL;
+    c.gpus = gpus;
+    c.n_gpus = 1;
+    at_machine_iommu_node = "/dev/none";
+    g_assert_false(at_machine_can_iommufd(&c, "9.2.0"));
+    at_machine_iommu_node = "/dev/null";
+    g_assert_true(at_machine_can_iommufd(&c, "9.2.0"));
+    g_assert_true(at_machine_can_iommufd(&c, "10.0.2"));
+    g_assert_false(at_machine_can_iommufd(&c, "8.2.1"));
+    g_assert_false(at_machine_can_iommufd(&c, NULL));
+    c.n_gpus = 2;
+    g_assert_false(at_machine_can_iommufd(&c, "9.2.0"));
+    c.n_gpus = 1;
+    c.iommufd = true;
+    g_auto(GStrv) argv = at_machine_argv(&c, &error);
+    g_assert_no_error(error);
+    g_assert_nonnull(after(argv, "-object", "iommufd,id=iommufd0,fd=8"));
+    g_assert_cmpstr(after(argv, "-device", "vfio-pci,id=gpu0,"), ==,
+                    "vfio-pci,id=gpu0,iommufd=iommufd0,fd=9,bus=pg0,addr=0x0.0x0,multifunction=on");
+    g_assert_cmpstr(after(argv, "-device", "vfio-pci,id=gpu0-1,"), ==,
+                    "vfio-pci,id=gpu0-1,iommufd=iommufd0,fd=10,bus=pg0,addr=0x0.0x1");
+    unsigned before = open_files();
+    g_assert_true(at_test_ok(at_iommufd_open(&c, &fds, &error), &error));
+    g_assert_cmpuint(fds.n, ==, 2);
+    g_assert_cmpuint(open_files(), ==, before + 3);
+    at_iommufd_close(&fds);
+    gpus[0].cdevs = gone;
+    g_assert_false(at_iommufd_open(&c, &fds, &error));
+    g_assert_nonnull(strstr(error->message, "/dev/none"));
+    g_assert_cmpint(fds.iommu, ==, -1);
+    g_assert_cmpuint(open_files(), ==, before);
+    gpus[0].cdevs = cdevs + 1;
+    g_clear_error(&error);
+    g_assert_null(at_machine_argv(&c, &error));
+    g_assert_error(error, AT_ERROR, AT_ERROR_INVALID);
+    at_machine_iommu_node = "/dev/iommu";
+}
+
 static void test_bad_gpus(void)
 {
     static const char *const bad[] = {"41:00.0,x=y", NULL}, *const none[] = {NULL};
@@ -533,6 +591,7 @@ int main(int argc, char **argv)
     g_test_add_func("/qemu/machine/uefi-firmware-runs-with-variables-of-its-own", test_uefi);
     g_test_add_func("/qemu/machine/gpus-get-ports-a-window-and-memory-near-them", test_gpus);
     g_test_add_func("/qemu/machine/refuses-gpus-that-mean-nothing", test_bad_gpus);
+    g_test_add_func("/qemu/machine/hands-one-gpu-over-as-descriptors", test_iommufd);
     g_test_add_func("/qemu/machine/command-line-names-every-part", test_argv);
     g_test_add_func("/qemu/machine/screen-answers-over-vnc", test_vnc);
     g_test_add_func("/qemu/machine/disk-with-a-long-name-has-a-serial-of-its-own", test_long_names);

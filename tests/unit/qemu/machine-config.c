@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Shared parts of the tests about workstations. */
 #include "machine-config.h"
 
 #include <string.h>

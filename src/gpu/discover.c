@@ -9,16 +9,6 @@
 #include "gpu/card-internal.h"
 #include "gpu/function.h"
 
-static bool is_gpu(uint32_t class)
-{
-    static const uint32_t classes[] = {0x0300, 0x0302, 0x0380, 0x1200};
-    for (unsigned i = 0; i < G_N_ELEMENTS(classes); i++) {
-        if (class >> 8 == classes[i])
-            return true;
-    }
-    return false;
-}
-
 static int compare_addresses(const void *a, const void *b)
 {
     return at_pci_address_compare(*(char *const *)a, *(char *const *)b);
@@ -48,7 +38,8 @@ static GPtrArray *find_cards(const struct at_gpu_paths *paths, const GPtrArray *
         const char *address = functions->pdata[i];
         g_autofree char *dir = at_pci_function_dir(paths, address);
         uint32_t class;
-        if (!at_pci_function_class(dir, &class) || !is_gpu(class) || at_pci_function_is_vf(dir))
+        if (!at_pci_function_class(dir, &class) || !at_pci_class_is_gpu(class) ||
+            at_pci_function_is_vf(dir))
             continue;
         struct at_gpu_card *card = at_gpu_card_new(address);
         at_gpu_card_read_pci(card, paths, names);

@@ -78,6 +78,16 @@ bool at_pci_function_class(const char *dir, uint32_t *ret)
     return true;
 }
 
+bool at_pci_class_is_gpu(uint32_t class)
+{
+    static const uint32_t classes[] = {0x0300, 0x0302, 0x0380, 0x1200};
+    for (unsigned i = 0; i < G_N_ELEMENTS(classes); i++) {
+        if (class >> 8 == classes[i])
+            return true;
+    }
+    return false;
+}
+
 bool at_pci_function_is_vf(const char *dir)
 {
     g_autofree char *physfn = at_gpu_attr_link(dir, "physfn");

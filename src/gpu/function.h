@@ -21,6 +21,7 @@ bool at_pci_address_same_slot(const char *a, const char *b);
  * as @dir. */
 char *at_pci_function_dir(const struct at_gpu_paths *paths, const char *address);
 bool at_pci_function_class(const char *dir, uint32_t *ret); /* 24 bits */
+bool at_pci_class_is_gpu(uint32_t class);                   /* display, 3D, accelerator */
 bool at_pci_function_is_vf(const char *dir);
 char *at_pci_function_driver(const char *dir);                  /* NULL: none */
 int at_pci_function_iommu_group(const char *dir);               /* -1: none */

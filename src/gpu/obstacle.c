@@ -70,6 +70,23 @@ static void judge_group(struct at_gpu_card *card)
             card->iommu_group, all);
 }
 
+/* A group belongs to one holder. When all in it are with vfio-pci, the kernel would give it to
+ * whichever workstation comes first: here it is the first GPU that can be given, and no other. */
+static void judge_sharing(struct at_gpu_card *card)
+{
+    for (unsigned i = 0; i < card->neighbours->len; i++) {
+        const struct at_gpu_neighbour *near = card->neighbours->pdata[i];
+        if (!at_pci_class_is_gpu(near->class) ||
+            at_pci_address_compare(near->address, card->address) > 0)
+            continue;
+        add(card, AT_GPU_PASSTHROUGH,
+            "of the GPUs in its IOMMU group %d only the first, %s, can be given: put this one into "
+            "a slot with a group of its own",
+            card->iommu_group, near->address);
+        return;
+    }
+}
+
 static void judge_processes(struct at_gpu_card *card)
 {
     GString *who = g_string_new(NULL);
@@ -117,6 +134,7 @@ static void judge_passthrough(struct at_gpu_card *card)
 {
     judge_iommu(card, AT_GPU_PASSTHROUGH);
     judge_group(card);
+    judge_sharing(card);
     if (!card->reset_methods || !card->reset_methods[0])
         add(card, AT_GPU_PASSTHROUGH,
             "there is no way to reset it between two holders (reset_method names none): put it "

@@ -157,6 +157,20 @@ static void test_two_cards_in_a_group(void)
     library_assert_says(second->obstacle[AT_GPU_PASSTHROUGH], "0000:41:00.0");
 }
 
+/* With vfio-pci both could be given as far as the kernel sees it, but not to two. */
+static void test_first_card_of_a_group(void)
+{
+    static const char *const none[3] = {0};
+    static const char *const says[3] = {"only the first, 0000:41:00.0, can be given", "group"};
+    struct gpu_tree *tree = gpu_tree_new();
+    gpu_tree_add(tree, "l40s", CARD, &(struct gpu_tree_options){.driver = "vfio-pci"});
+    gpu_tree_add(tree, "l40s", "0000:42:00.0",
+                 &(struct gpu_tree_options){.sharing = CARD, .driver = "vfio-pci"});
+    g_autoptr(GPtrArray) cards = library_discover(tree, NULL);
+    check(cards->pdata[0], AT_GPU_PASSTHROUGH, none);
+    check(cards->pdata[1], AT_GPU_PASSTHROUGH, says);
+}
+
 static void test_viable_neighbours(void)
 {
     static const char *const drivers[] = {
@@ -283,6 +297,8 @@ int main(int argc, char **argv)
     g_test_add_func("/gpu/obstacle/power-management-is-no-reset-between-holders", test_weak_reset);
     g_test_add_func("/gpu/obstacle/two-cards-in-a-group-name-each-other",
                     test_two_cards_in_a_group);
+    g_test_add_func("/gpu/obstacle/gives-one-gpu-of-a-group-that-vfio-has-whole",
+                    test_first_card_of_a_group);
     g_test_add_func("/gpu/obstacle/neighbours-that-let-go-are-none", test_viable_neighbours);
     g_test_add_func("/gpu/obstacle/bridges-between-pci-and-pci-are-none", test_bridges);
     g_test_add_func("/gpu/obstacle/many-neighbours-are-counted", test_many_neighbours);

@@ -86,6 +86,31 @@ static void show_holds(JsonObject *gpu)
     at_table_print(table, "");
 }
 
+enum { PAST_SHOWN = 10 };
+
+/* The last ones first. */
+static void show_past(JsonObject *gpu)
+{
+    static const char *const heads[] = {"HOLDER", "PROFILE", "FROM", "TO", "THEN", NULL};
+    JsonArray *past = at_json_arr(gpu, "past");
+    unsigned n = past ? json_array_get_length(past) : 0;
+    if (n == 0)
+        return;
+    at_text_title("held before by");
+    struct at_table *table = at_table_new(heads);
+    for (unsigned i = 0; i < MIN(n, PAST_SHOWN); i++) {
+        JsonObject *p = json_array_get_object_element(past, n - 1 - i);
+        const char *cleared = at_json_str(p, "cleared", NULL);
+        at_table_cell(table, AT_PLAIN, at_json_str(p, "holder", NULL));
+        at_table_cell(table, AT_PLAIN, at_json_str(p, "profile", NULL));
+        at_table_take(table, AT_PLAIN, at_text_time(at_json_str(p, "from", NULL)));
+        at_table_take(table, AT_PLAIN, at_text_time(at_json_str(p, "to", NULL)));
+        at_table_cell(table, cleared ? AT_PLAIN : AT_YELLOW,
+                      cleared ? cleared : "the card was gone");
+    }
+    at_table_print(table, "");
+}
+
 static void show_test(JsonObject *gpu)
 {
     JsonObject *test = at_json_obj(gpu, "test");
@@ -154,6 +179,7 @@ static int run_show(struct at_cli *cli, char **args)
     show_health(gpu);
     show_modes(gpu);
     show_holds(gpu);
+    show_past(gpu);
     show_test(gpu);
     return AT_EXIT_DONE;
 }

@@ -89,6 +89,7 @@ static void set_chosen(at_gpu_rec *rec, struct at_gpu_hold_rec *hold, const void
 
 static void set_detached(at_gpu_rec *rec, struct at_gpu_hold_rec *hold, const void *user)
 {
+    at_gpu_rec_add_past(rec, hold, user);
     hold->attached = false;
     hold->instance = 0;
     g_clear_pointer(&hold->uuid, g_free);
@@ -196,9 +197,6 @@ bool at_gpu_detach_hold(struct at_core *core, const struct at_gpu_which *which, 
     at_gpu_attachment_clear(&att);
     if (!ok)
         return false;
-    tell(core, "gpu.detached", rec, hold,
-         hold->profile->kind == AT_GPU_PASSTHROUGH || hold->profile->kind == AT_GPU_VF
-             ? "it was reset"
-             : "its vGPU was removed, which the driver clears");
-    return at_gpu_hold_update(core, which, set_detached, NULL, error);
+    tell(core, "gpu.detached", rec, hold, att.cleared ? att.cleared : "the card is gone");
+    return at_gpu_hold_update(core, which, set_detached, att.cleared, error);
 }

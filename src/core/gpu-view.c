@@ -60,6 +60,24 @@ static JsonObject *hold_json(const struct at_gpu_hold_rec *h)
     return o;
 }
 
+static JsonArray *past_json(const at_gpu_rec *rec)
+{
+    JsonArray *arr = json_array_new();
+    for (unsigned i = 0; i < rec->past->len; i++) {
+        const struct at_gpu_past_rec *past = rec->past->pdata[i];
+        g_autofree char *holder = g_strdup_printf("%s/%s", past->vdc, past->workstation);
+        JsonObject *o = json_object_new();
+        json_object_set_string_member(o, "holder", holder);
+        at_json_set_str(o, "profile", past->profile);
+        at_json_set_str(o, "isolation", past->isolation);
+        at_json_set_str(o, "from", past->from);
+        at_json_set_str(o, "to", past->to);
+        at_json_set_str(o, "cleared", past->cleared);
+        json_array_add_object_element(arr, o);
+    }
+    return arr;
+}
+
 static void set_known(JsonObject *o, const char *name, bool known, int64_t value)
 {
     if (known)
@@ -186,6 +204,8 @@ static JsonObject *gpu_json(const at_gpu_rec *rec, const struct at_gpu_card *car
     for (unsigned i = 0; i < rec->holds->len; i++)
         json_array_add_object_element(holds, hold_json(rec->holds->pdata[i]));
     json_object_set_array_member(o, "holds", holds);
+    if (full)
+        json_object_set_array_member(o, "past", past_json(rec));
     if (rec->test)
         json_object_set_member(o, "test", json_node_copy(rec->test));
     if (!card)

@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/json.h"
 #include "core/record-internal.h"
@@ -27,11 +28,21 @@ void at_gpu_hold_rec_free(struct at_gpu_hold_rec *hold)
     g_free(hold);
 }
 
+static void past_free(struct at_gpu_past_rec *past)
+{
+    char *const texts[] = {past->vdc,  past->workstation, past->profile, past->isolation,
+                           past->from, past->to,          past->cleared};
+    for (unsigned i = 0; i < G_N_ELEMENTS(texts); i++)
+        g_free(texts[i]);
+    g_free(past);
+}
+
 at_gpu_rec *at_gpu_rec_new(const char *id)
 {
     at_gpu_rec *rec = g_new0(at_gpu_rec, 1);
     rec->id = g_strdup(id);
     rec->holds = g_ptr_array_new_with_free_func((GDestroyNotify)at_gpu_hold_rec_free);
+    rec->past = g_ptr_array_new_with_free_func((GDestroyNotify)past_free);
     return rec;
 }
 
@@ -46,6 +57,7 @@ void at_gpu_rec_free(at_gpu_rec *rec)
         g_free(texts[i]);
     g_clear_pointer(&rec->test, json_node_unref);
     g_ptr_array_unref(rec->holds);
+    g_ptr_array_unref(rec->past);
     g_free(rec);
 }
 
@@ -154,6 +166,39 @@ static struct at_gpu_hold_rec *hold_from_json(JsonObject *o, GError **error)
     return NULL;
 }
 
+static JsonObject *past_json(const struct at_gpu_past_rec *past)
+{
+    JsonObject *o = json_object_new();
+    at_json_set_str(o, "vdc", past->vdc);
+    at_json_set_str(o, "workstation", past->workstation);
+    at_json_set_str(o, "profile", past->profile);
+    at_json_set_str(o, "isolation", past->isolation);
+    at_json_set_str(o, "from", past->from);
+    at_json_set_str(o, "to", past->to);
+    at_json_set_str(o, "cleared", past->cleared);
+    return o;
+}
+
+/* What is told of the past decides nothing: an entry that is none is left out. */
+static void past_from_json(at_gpu_rec *rec, JsonArray *list)
+{
+    for (unsigned i = 0; list && i < json_array_get_length(list); i++) {
+        JsonNode *node = json_array_get_element(list, i);
+        if (!JSON_NODE_HOLDS_OBJECT(node))
+            continue;
+        JsonObject *o = json_node_get_object(node);
+        struct at_gpu_past_rec *past = g_new0(struct at_gpu_past_rec, 1);
+        past->vdc = g_strdup(at_json_str(o, "vdc", NULL));
+        past->workstation = g_strdup(at_json_str(o, "workstation", NULL));
+        past->profile = g_strdup(at_json_str(o, "profile", NULL));
+        past->isolation = g_strdup(at_json_str(o, "isolation", NULL));
+        past->from = g_strdup(at_json_str(o, "from", NULL));
+        past->to = g_strdup(at_json_str(o, "to", NULL));
+        past->cleared = g_strdup(at_json_str(o, "cleared", NULL));
+        g_ptr_array_add(rec->past, past);
+    }
+}
+
 static void *rec_from_json(JsonObject *o, uint64_t revision, GError **error)
 {
     g_autoptr(at_gpu_rec) rec = at_gpu_rec_new(at_json_str(o, "id", NULL));
@@ -188,6 +233,7 @@ static void *rec_from_json(JsonObject *o, uint64_t revision, GError **error)
         }
         g_ptr_array_add(rec->holds, hold);
     }
+    past_from_json(rec, at_json_arr(o, "past"));
     return g_steal_pointer(&rec);
 }
 
@@ -213,6 +259,10 @@ static JsonNode *rec_to_json(const at_gpu_rec *rec)
     for (unsigned i = 0; i < rec->holds->len; i++)
         json_array_add_object_element(holds, hold_json(rec->holds->pdata[i]));
     json_object_set_array_member(o, "holds", holds);
+    JsonArray *past = json_array_new();
+    for (unsigned i = 0; i < rec->past->len; i++)
+        json_array_add_object_element(past, past_json(rec->past->pdata[i]));
+    json_object_set_array_member(o, "past", past);
     return at_json_take_obj(o);
 }
 
@@ -306,4 +356,19 @@ struct at_gpu_hold_rec *at_gpu_rec_hold_of(const at_gpu_rec *rec, const char *vd
             return h;
     }
     return NULL;
+}
+
+void at_gpu_rec_add_past(at_gpu_rec *rec, const struct at_gpu_hold_rec *hold, const char *cleared)
+{
+    struct at_gpu_past_rec *past = g_new0(struct at_gpu_past_rec, 1);
+    past->vdc = g_strdup(hold->vdc);
+    past->workstation = g_strdup(hold->workstation);
+    past->profile = g_strdup(hold->profile->name);
+    past->isolation = g_strdup(at_gpu_isolation_name(hold->profile->isolation));
+    past->from = g_strdup(hold->since);
+    past->to = at_clock_rfc3339();
+    past->cleared = g_strdup(cleared);
+    g_ptr_array_add(rec->past, past);
+    if (rec->past->len > AT_GPU_PAST_MAX)
+        g_ptr_array_remove_range(rec->past, 0, rec->past->len - AT_GPU_PAST_MAX);
 }

@@ -25,6 +25,14 @@ struct at_gpu_hold_rec {
 struct at_gpu_hold_rec *at_gpu_hold_rec_new(void);
 void at_gpu_hold_rec_free(struct at_gpu_hold_rec *hold);
 
+/* Who had a part of a card before, and how what they left in it was cleared. */
+struct at_gpu_past_rec {
+    char *vdc, *workstation, *profile, *isolation;
+    char *from, *to;
+    char *cleared; /* as struct at_gpu_attachment says */
+};
+enum { AT_GPU_PAST_MAX = 64 }; /* of a card */
+
 struct at_gpu_rec {
     char *id, *node, *address;
     uint16_t vendor, device;
@@ -36,6 +44,7 @@ struct at_gpu_rec {
     char *quarantined; /* why it is not to be used any more, or NULL */
     JsonNode *test;    /* result of the last isolation test, or NULL */
     GPtrArray *holds;  /* struct at_gpu_hold_rec* */
+    GPtrArray *past;   /* struct at_gpu_past_rec*, oldest first */
     uint64_t revision;
 };
 typedef struct at_gpu_rec at_gpu_rec;
@@ -62,6 +71,9 @@ struct at_gpu_hold_rec *at_gpu_rec_hold_of(const at_gpu_rec *rec, const char *vd
                                            const char *workstation, unsigned request, unsigned nth);
 /* A hold that nobody uses any more and that could not be given back: its machine. */
 #define AT_GPU_NOBODY "-"
+
+/* @hold ended now. The oldest one gives way when there are too many. @cleared may be NULL. */
+void at_gpu_rec_add_past(at_gpu_rec *rec, const struct at_gpu_hold_rec *hold, const char *cleared);
 
 /* True when it can be part of a catalog's key. */
 bool at_gpu_id_valid(const char *id);

@@ -252,8 +252,11 @@ bool at_gpu_attach(const struct at_gpu_host *host, struct at_gpu_attachment *att
 static bool release_vgpu(struct at_gpu_run *run, bool give_back, GError **error)
 {
     bool mig = run->att->profile->kind == AT_GPU_MIG_VGPU;
+    bool any = run->att->function || run->att->instance ||
+               (run->att->uuid && at_mdev_exists(&run->host->paths, run->att->uuid));
     if (!(mig ? at_gpu_mig_release(run, error) : at_gpu_vgpu_release(run, error)))
         return false;
+    run->att->cleared = any ? "vGPU removed" : NULL;
     return !give_back || at_gpu_vgpu_give_back(run, error);
 }
 
@@ -279,6 +282,7 @@ bool at_gpu_detach(const struct at_gpu_host *host, struct at_gpu_attachment *att
     if (!valid(att, error) || !lock_card(&run, error))
         return false;
     bool ok;
+    att->cleared = NULL;
     close_nodes(host, att);
     if (att->profile->kind == AT_GPU_PASSTHROUGH)
         ok = at_gpu_card_release(&run, give_back, error);
@@ -286,6 +290,10 @@ bool at_gpu_detach(const struct at_gpu_host *host, struct at_gpu_attachment *att
         ok = at_gpu_vf_release(&run, give_back, error);
     else
         ok = release_vgpu(&run, give_back, error);
+    if (!at_gpu_exists(host, att->address, NULL))
+        att->cleared = NULL;
+    else if (!att->cleared)
+        att->cleared = "nothing to clear";
     unlock_card(att->address);
     if (ok && att->profile->kind != AT_GPU_PASSTHROUGH)
         at_gpu_attachment_clear(att);

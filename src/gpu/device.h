@@ -33,6 +33,9 @@ struct at_gpu_attachment {
     char *function;      /* the VF that is used, or NULL */
     unsigned instance;   /* MIG GPU instance id + 1; 0: none */
     char *former_driver; /* what to bind again at the end ("" for none); NULL: not bound yet */
+    /* By at_gpu_detach(): how what the holder left was cleared: "reset", "vGPU removed", or
+     * "nothing to clear" (undone before). Static; NULL: the card is gone. */
+    const char *cleared;
 };
 /* Frees what was chosen, and forgets it. */
 void at_gpu_attachment_clear(struct at_gpu_attachment *att);

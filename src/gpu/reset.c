@@ -64,7 +64,11 @@ bool at_gpu_run_reset(struct at_gpu_run *run, const char *address, GError **erro
     }
     /* A card may need a moment to answer again. */
     at_gpu_run_wait(run, answers, address, at_gpu_run_timeout(run));
-    return at_gpu_config_alive(run->host, address, error);
+    if (!at_gpu_config_alive(run->host, address, error))
+        return false;
+    if (run->att)
+        run->att->cleared = "reset";
+    return true;
 }
 
 bool at_gpu_reset(const struct at_gpu_host *host, const char *address, GError **error)

@@ -4,7 +4,7 @@ import os
 import subprocess
 
 from gpusite import (STATE, TEAM, TYPE_24Q, apply, begin, daemon, delete, drives, end, explain,  # noqa: F401
-                     free_again, gpus, refused)
+                     free_again, gpus, past, refused)
 from testhost import EDU_ALONE, EDU_HOT, IGB, attribute, check, wait_until, write
 
 
@@ -30,6 +30,7 @@ def vgpus():
     check(attribute(used[1], "nvidia/current_vgpu_type") == TYPE_24Q, "the neighbour's was taken")
     delete("b")
     free_again(IGB)
+    check(past(IGB)[-2:] == [("a/one", "vGPU removed"), ("b/one", "vGPU removed")], f"{past(IGB)}")
     wait_until("the VFs to be off", lambda: attribute(IGB, "sriov_numvfs") == "0", 30)
 
 

@@ -5,7 +5,7 @@ import os
 import time
 
 from gpusite import (H100, apply, begin, daemon, delete, drives, end, explain, free_again, gpus,  # noqa: F401
-                     holders, refused)
+                     holders, past, refused)
 from testhost import (AUDIO_OF_PAIR, EDU, EDU_ALONE, EDU_HOT, EDU_OF_PAIR, IGB, NIC_OF_BUS, OTHER_NIC_OF_BUS,
                       PCI, Holder, bind, check, driver_of, group_of, modprobe, pull, wait_until)
 
@@ -89,6 +89,7 @@ def given_back():
     check("other/one" in said, f"the holder is not named: {said}")
     delete("other")
     free_again(EDU_ALONE)
+    check(past(EDU_ALONE)[-2:] == [("team/one", "reset"), ("other/one", "reset")], f"{past(EDU_ALONE)}")
     delete("team")
 
 

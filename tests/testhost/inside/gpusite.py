@@ -78,6 +78,10 @@ def free_again(address, driver="nvidia"):
     wait_until(f"{address} to be given back", done, 60)
 
 
+def past(address):
+    return [(p["holder"], p["cleared"]) for p in daemon.json("gpu", "show", address)["past"]]
+
+
 def end():
     daemon.check_nothing_left()
     daemon.end()

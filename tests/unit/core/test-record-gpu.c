@@ -81,6 +81,41 @@ static void reads_back(void)
     at_catalog_close(catalog);
 }
 
+/* The last holders are kept, and nothing that is no such entry is in the way of a card. */
+static void remembers_the_last_holders(void)
+{
+    static const char odd[] = "{\"id\":\"GPU-2\",\"node\":\"n\",\"address\":\"a\",\"past\":[7,{}]}";
+    g_autoptr(GError) error = NULL;
+    struct at_catalog *catalog = at_catalog_open_memory();
+    g_autoptr(at_gpu_rec) rec = rec_of("GPU-1");
+    for (unsigned i = 0; i < AT_GPU_PAST_MAX + 3; i++) {
+        struct at_gpu_hold_rec *hold = rec->holds->pdata[0];
+        g_free(hold->workstation);
+        hold->workstation = g_strdup_printf("w%u", i);
+        at_gpu_rec_add_past(rec, hold, i % 2 ? "reset" : NULL);
+    }
+    g_assert_true(at_gpu_rec_save(catalog, rec, &error));
+    g_autoptr(at_gpu_rec) back = at_gpu_rec_load(catalog, "GPU-1", &error);
+    g_assert_no_error(error);
+    g_assert_cmpuint(back->past->len, ==, AT_GPU_PAST_MAX);
+    const struct at_gpu_past_rec *first = back->past->pdata[0], *second = back->past->pdata[1];
+    g_assert_cmpstr(first->workstation, ==, "w3");
+    g_assert_cmpstr(first->vdc, ==, "team");
+    g_assert_cmpstr(first->profile, ==, "H100-2-20C");
+    g_assert_cmpstr(first->isolation, ==, "hardware");
+    g_assert_cmpstr(first->from, ==, "2026-11-26T12:00:00Z");
+    g_assert_nonnull(first->to);
+    g_assert_cmpstr(first->cleared, ==, "reset");
+    g_assert_null(second->cleared);
+    g_autoptr(JsonNode) node = at_json_parse(odd, -1, &error);
+    g_assert_no_error(error);
+    g_assert_true(at_catalog_put(catalog, "gpu/GPU-2", node, AT_REVISION_NONE, NULL, NULL));
+    g_autoptr(at_gpu_rec) other = at_gpu_rec_load(catalog, "GPU-2", &error);
+    g_assert_no_error(error);
+    g_assert_cmpuint(other->past->len, ==, 1);
+    at_catalog_close(catalog);
+}
+
 static bool add_one(at_gpu_rec *rec, void *user)
 {
     g_ptr_array_add(rec->holds, hold_of("89abcdef", 7));
@@ -156,6 +191,7 @@ int main(int argc, char **argv)
     g_test_add_func("/core/record-gpu/reads-back-what-it-writes", reads_back);
     g_test_add_func("/core/record-gpu/a-grant-that-came-in-between-is-not-overwritten",
                     nothing_is_overwritten);
+    g_test_add_func("/core/record-gpu/remembers-the-last-holders", remembers_the_last_holders);
     g_test_add_func("/core/record-gpu/what-is-no-record-is-refused-by-its-key", refuses);
     g_test_add_func("/core/record-gpu/names-that-could-lead-elsewhere-are-of-no-card", names);
     return g_test_run();

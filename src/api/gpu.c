@@ -52,6 +52,12 @@ JsonNode *at_handle_gpu_reserve(struct at_request *r, GError **error)
                                at_json_str(at_request_object(r), "reason", NULL), error);
 }
 
+JsonNode *at_handle_gpu_mix(struct at_request *r, GError **error)
+{
+    return at_core_gpu_mix(r->api->core, &r->actor, r->names[0],
+                           at_json_bool(at_request_object(r), "on", true), error);
+}
+
 JsonNode *at_handle_gpu_release(struct at_request *r, GError **error)
 {
     return at_core_gpu_release(r->api->core, &r->actor, r->names[0], error);

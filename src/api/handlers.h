@@ -50,6 +50,7 @@ JsonNode *at_handle_gpu_show(struct at_request *r, GError **error);
 JsonNode *at_handle_gpu_rescan(struct at_request *r, GError **error);
 JsonNode *at_handle_gpu_plan(struct at_request *r, GError **error);
 JsonNode *at_handle_gpu_reserve(struct at_request *r, GError **error);
+JsonNode *at_handle_gpu_mix(struct at_request *r, GError **error);
 JsonNode *at_handle_gpu_release(struct at_request *r, GError **error);
 JsonNode *at_handle_gpu_test(struct at_request *r, GError **error);
 JsonNode *at_handle_metrics(struct at_request *r, GError **error);

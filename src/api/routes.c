@@ -61,6 +61,7 @@ static const struct at_param image_body[] = {REQUIRED_TEXT("name", NAME_MAX_LEN)
 static const struct at_param export_body[] = {REQUIRED_TEXT("path", PATH_MAX_LEN),
                                               TEXT("format", 1, 16), END};
 static const struct at_param reserve_body[] = {TEXT("reason", 1, 800), END};
+static const struct at_param mix_body[] = {FLAG("on"), END};
 static const struct at_param verify_body[] = {{"sample_percent", AT_PARAM_NUMBER, false, 0, 100},
                                               END};
 
@@ -116,6 +117,7 @@ const struct at_route at_routes[] = {
      AT_API_BODY_MAX},
     {"POST", "/v1/gpus/{gpu}/reserve", AT_ANSWER_JSON, at_handle_gpu_reserve, NULL, reserve_body},
     {"POST", "/v1/gpus/{gpu}/release", AT_ANSWER_JSON, at_handle_gpu_release, NULL, none},
+    {"POST", "/v1/gpus/{gpu}/mix", AT_ANSWER_JSON, at_handle_gpu_mix, NULL, mix_body},
     {"POST", "/v1/gpus/{gpu}/test-isolation", AT_ANSWER_JOB, at_handle_gpu_test, NULL, none},
     {"GET", "/metrics", AT_ANSWER_OWN, at_handle_metrics},
 

@@ -13,9 +13,14 @@
 #include "wire/definition-file.h"
 
 static char *opt_file, *opt_reason;
+static gboolean opt_off;
 
 static const GOptionEntry plan_options[] = {
     {"file", 'f', 0, G_OPTION_ARG_FILENAME, &opt_file, "the VDC's file", "FILE"},
+    {NULL},
+};
+static const GOptionEntry mix_options[] = {
+    {"off", 0, 0, G_OPTION_ARG_NONE, &opt_off, "one size again, of which more fit", NULL},
     {NULL},
 };
 static const GOptionEntry reserve_options[] = {
@@ -175,6 +180,8 @@ static int run_show(struct at_cli *cli, char **args)
     at_text_field_take("memory", memory ? at_text_size((uint64_t)memory) : g_strdup("unknown"));
     if (group >= 0)
         at_text_field_take("iommu group", g_strdup_printf("%d", (int)group));
+    if (at_json_bool(gpu, "mixed", false))
+        at_text_field("vGPU sizes", "may differ");
     show_neighbours(gpu);
     show_health(gpu);
     show_modes(gpu);
@@ -250,6 +257,14 @@ static int run_reserve(struct at_cli *cli, char **args)
     return change(cli, args[0], "reserve", at_json_take_obj(body), "is kept for the host");
 }
 
+static int run_mix(struct at_cli *cli, char **args)
+{
+    JsonObject *body = json_object_new();
+    json_object_set_boolean_member(body, "on", !opt_off);
+    return change(cli, args[0], "mix", at_json_take_obj(body),
+                  opt_off ? "takes vGPUs of one size" : "takes vGPUs of different sizes");
+}
+
 static int run_release(struct at_cli *cli, char **args)
 {
     return change(cli, args[0], "release", NULL, "can be given to workstations");
@@ -277,6 +292,8 @@ const struct at_verb at_verbs_gpu[] = {
      plan_options, false, run_plan},
     {"rescan", "", "look at this host's devices again", "Example:\n  atoll gpu rescan\n", NULL,
      false, run_rescan},
+    {"mix", "GPU", "let time-sliced vGPUs of different sizes share a GPU (--off: no more)",
+     "Example:\n  atoll gpu mix 81:00.0\n", mix_options, false, run_mix},
     {"reserve", "GPU", "keep a GPU for the host: nothing of it is given to workstations",
      "Example:\n  atoll gpu reserve 41:00.0 --reason \"inference of the host\"\n", reserve_options,
      false, run_reserve},

@@ -138,6 +138,10 @@ JsonNode *at_core_gpu_reserve(struct at_core *core, const struct at_actor *actor
 /* Takes that back, and a quarantine. */
 JsonNode *at_core_gpu_release(struct at_core *core, const struct at_actor *actor, const char *name,
                               GError **error);
+/* Whether time-sliced vGPUs of different sizes share the card; planned so after the look at the
+ * host that this starts. CONFLICT names who holds it; UNAVAILABLE: it cannot. */
+JsonNode *at_core_gpu_mix(struct at_core *core, const struct at_actor *actor, const char *name,
+                          bool on, GError **error);
 /* A job that checks how well holders of the card are kept apart; its result is kept with the card.
  */
 JsonNode *at_core_gpu_test(struct at_core *core, const struct at_actor *actor, const char *name,

@@ -123,6 +123,7 @@ static struct at_gpu_attachment attachment_of(const at_gpu_rec *rec,
                                       .uuid = hold->uuid,
                                       .function = g_strdup(hold->function),
                                       .instance = hold->instance,
+                                      .mixed_sizes = rec->mixed,
                                       .former_driver = g_strdup(hold->former_driver)};
 }
 

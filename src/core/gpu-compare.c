@@ -119,10 +119,10 @@ static void forget_obstacles(struct at_gpu_card *card)
 }
 
 /* Sizes can be mixed on a card only if that is switched on before its first vGPU, when nobody knows
- * yet what will be asked for: cards are used with vGPUs of one size. */
+ * yet what will be asked for, and less of one size fits then: where nobody wants it, cards are used
+ * with vGPUs of one size. That it could is still known. */
 static void forget_mixing(struct at_gpu_card *card)
 {
-    card->mixes_sizes = false;
     for (unsigned i = 0; i < card->profiles->len; i++)
         ((struct at_gpu_profile *)card->profiles->pdata[i])->max_mixed = 0;
 }
@@ -134,8 +134,9 @@ static void compare_card(struct at_core *core, struct at_txn *txn, struct at_gpu
         g_free(card->id);
         card->id = g_strdup_printf("PCI-%04x-%04x-%s", card->vendor, card->device, card->address);
     }
-    forget_mixing(card);
     at_gpu_rec *rec = known_as(recs, card, at_gpus_node(core));
+    if (!rec || !rec->mixed)
+        forget_mixing(card);
     if (!rec || !g_hash_table_add(seen, rec)) {
         g_autoptr(at_gpu_rec) fresh = rec_for(core, card);
         at_gpu_rec_put(txn, fresh);

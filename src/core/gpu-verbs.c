@@ -45,6 +45,16 @@ static bool check_reason(const char *reason, GError **error)
     return at_error(error, AT_ERROR_INVALID, "a reason has 1 to %d characters", REASON_MAX);
 }
 
+static void is_held(struct at_core *core, const char *id, GError **error)
+{
+    g_autoptr(at_gpu_rec) rec = at_gpu_rec_load(core->catalog, id, NULL);
+    const struct at_gpu_hold_rec *h = rec && rec->holds->len ? rec->holds->pdata[0] : NULL;
+    at_error(error, AT_ERROR_CONFLICT, "GPU %s is held by %s/%s%s", id, h ? h->vdc : "?",
+             h ? h->workstation : "?",
+             h && h->keep ? ", also while that is stopped (hold: true in its file)"
+                          : "; stop that workstation first");
+}
+
 JsonNode *at_core_gpu_reserve(struct at_core *core, const struct at_actor *actor, const char *name,
                               const char *reason, GError **error)
 {
@@ -55,12 +65,7 @@ JsonNode *at_core_gpu_reserve(struct at_core *core, const struct at_actor *actor
     /* A plan that is being made meanwhile is refused by the record's revision, and made anew. */
     bool ok = at_gpu_rec_update(core->catalog, id, set_mark, &mark, error);
     if (ok && mark.in_use) {
-        g_autoptr(at_gpu_rec) rec = at_gpu_rec_load(core->catalog, id, error);
-        const struct at_gpu_hold_rec *h = rec && rec->holds->len ? rec->holds->pdata[0] : NULL;
-        at_error(error, AT_ERROR_CONFLICT, "GPU %s is held by %s/%s%s", id, h ? h->vdc : "?",
-                 h ? h->workstation : "?",
-                 h && h->keep ? ", also while that is stopped (hold: true in its file)"
-                              : "; stop that workstation first");
+        is_held(core, id, error);
         return NULL;
     }
     if (!ok)
@@ -81,6 +86,51 @@ JsonNode *at_core_gpu_release(struct at_core *core, const struct at_actor *actor
     if (!reserved.nothing || !quarantined.nothing)
         tell(core, "gpu.released", id, actor->user,
              reserved.nothing ? "out of quarantine" : "not reserved any more");
+    return at_core_gpu_view(core, id, error);
+}
+
+/* ---- sizes ---- */
+
+struct mixing {
+    bool on, in_use, nothing;
+};
+
+static bool set_mixing(at_gpu_rec *rec, void *user)
+{
+    struct mixing *m = user;
+    m->nothing = rec->mixed == m->on;
+    m->in_use = !m->nothing && rec->holds->len > 0;
+    if (m->nothing || m->in_use)
+        return false;
+    rec->mixed = m->on;
+    return true;
+}
+
+static bool can_mix(struct at_core *core, const char *id, GError **error)
+{
+    g_autoptr(GPtrArray) cards = at_gpus_cards(core);
+    const struct at_gpu_card *card = at_gpus_find(cards, id);
+    return (card && card->mixes_sizes) ||
+           at_error(error, AT_ERROR_UNAVAILABLE, "GPU %s cannot mix vGPUs of different sizes%s%s",
+                    id, card && card->unknown ? ", as far as is known: " : "",
+                    card && card->unknown ? card->unknown : "");
+}
+
+JsonNode *at_core_gpu_mix(struct at_core *core, const struct at_actor *actor, const char *name,
+                          bool on, GError **error)
+{
+    struct mixing mixing = {.on = on};
+    g_autofree char *id = at_gpu_resolve(core, name, error);
+    if (!id || (on && !can_mix(core, id, error)) ||
+        !at_gpu_rec_update(core->catalog, id, set_mixing, &mixing, error))
+        return NULL;
+    if (mixing.in_use) {
+        is_held(core, id, error);
+        return NULL;
+    }
+    if (!mixing.nothing)
+        tell(core, on ? "gpu.mixed" : "gpu.unmixed", id, actor->user, NULL);
+    at_gpus_scan_later(core);
     return at_core_gpu_view(core, id, error);
 }
 

@@ -200,6 +200,7 @@ static JsonObject *gpu_json(const at_gpu_rec *rec, const struct at_gpu_card *car
     at_json_set_str(o, "reserved", rec->reserved);
     at_json_set_str(o, "quarantined", rec->quarantined);
     at_json_set_str(o, "unknown", card ? card->unknown : NULL);
+    json_object_set_boolean_member(o, "mixed", rec->mixed);
     at_json_set_str(o, "first_seen", rec->first_seen);
     for (unsigned i = 0; i < rec->holds->len; i++)
         json_array_add_object_element(holds, hold_json(rec->holds->pdata[i]));

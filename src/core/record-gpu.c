@@ -216,6 +216,7 @@ static void *rec_from_json(JsonObject *o, uint64_t revision, GError **error)
     rec->first_seen = g_strdup(at_json_str(o, "first_seen", NULL));
     rec->reserved = g_strdup(at_json_str(o, "reserved", NULL));
     rec->quarantined = g_strdup(at_json_str(o, "quarantined", NULL));
+    rec->mixed = at_json_bool(o, "mixed", false);
     JsonObject *test = at_json_obj(o, "test");
     rec->test = test ? at_json_take_obj(json_object_ref(test)) : NULL;
     if (!rec->id || !rec->address || !rec->node) {
@@ -253,6 +254,7 @@ static JsonNode *rec_to_json(const at_gpu_rec *rec)
     at_json_set_str(o, "first_seen", rec->first_seen);
     at_json_set_str(o, "reserved", rec->reserved);
     at_json_set_str(o, "quarantined", rec->quarantined);
+    json_object_set_boolean_member(o, "mixed", rec->mixed);
     if (rec->test)
         json_object_set_member(o, "test", json_node_copy(rec->test));
     JsonArray *holds = json_array_new();

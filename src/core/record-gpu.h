@@ -42,6 +42,7 @@ struct at_gpu_rec {
     char *first_seen;
     char *reserved;    /* why it is kept for the host, or NULL */
     char *quarantined; /* why it is not to be used any more, or NULL */
+    bool mixed;        /* time-sliced vGPUs of different sizes are wanted on it */
     JsonNode *test;    /* result of the last isolation test, or NULL */
     GPtrArray *holds;  /* struct at_gpu_hold_rec* */
     GPtrArray *past;   /* struct at_gpu_past_rec*, oldest first */

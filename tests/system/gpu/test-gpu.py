@@ -198,6 +198,26 @@ def moved(site):
           f"it is another card: {now}")
 
 
+def mixed(site):
+    """Sizes of time-sliced vGPUs are mixed on the card that was told to, also after a restart."""
+    two = "{profile: L40S-24Q}, {profile: L40S-16Q}"
+    done = plan(site, two)
+    check(done.returncode != 0, f"two sizes on one card without being asked: {done}")
+    done = site.atoll("gpu", "mix", "41:00.0", check_rc=False)
+    check(done.returncode != 0 and "cannot mix" in done.stderr, f"a T4: {done}")
+    site.atoll("gpu", "mix", "81:00.0")
+    site.atoll("gpu", "rescan")
+    done = plan(site, two)
+    check(done.returncode == 0 and done.stdout.count("81:00.0") == 2, f"{done}")
+    site.kill()
+    site.start()
+    check(plan(site, two).returncode == 0, "forgotten by a restart")
+    check("may differ" in site.atoll("gpu", "show", "81:00.0").stdout, "it is not shown")
+    site.atoll("gpu", "mix", "81:00.0", "--off")
+    site.atoll("gpu", "rescan")
+    check(plan(site, two).returncode != 0, "still mixed")
+
+
 def tested(site):
     """The isolation test tells what it saw and what it could not see, and keeps it."""
     done = site.atoll("gpu", "test-isolation", "41:00.0", check_rc=False)
@@ -250,6 +270,9 @@ if __name__ == "__main__":
         ("what-is-kept-for-the-host-is-given-to-nobody", on_cards(reserved, H100)),
         ("cards-that-come-and-go-are-noticed", on_cards(changes, H100)),
         ("a-card-that-moved-is-known-again", on_cards(moved, H100, nvml=HOST)),
+        ("sizes-are-mixed-where-somebody-wants-it",
+         on_cards(mixed, "t4 0000:41:00.0", L40S + " vfs=4 vendor",
+                  nvml="card 0000:41:00.0 t4\ncard 0000:81:00.0 l40s\n")),
         ("the-isolation-test-tells-what-it-saw", on_cards(tested, H100, NO_RESET)),
         ("metrics-are-there-for-prometheus", on_cards(metrics, H100, nvml=HOST)),
         ("a-card-that-fails-is-taken-out-of-use", on_cards(sick, H100, nvml=HOST)),

@@ -425,6 +425,13 @@ JsonNode *at_core_gpu_reserve(struct at_core *core, const struct at_actor *actor
     return may(name, error) ? gpu() : NULL;
 }
 
+JsonNode *at_core_gpu_mix(struct at_core *core, const struct at_actor *actor, const char *name,
+                          bool on, GError **error)
+{
+    note(actor, "gpu_mix %s %s", name, on ? "on" : "off");
+    return may(name, error) ? gpu() : NULL;
+}
+
 JsonNode *at_core_gpu_release(struct at_core *core, const struct at_actor *actor, const char *name,
                               GError **error)
 {

@@ -125,6 +125,8 @@ static const struct {
     {"/v1/gpus/0000:41:00.0/reserve", "{\"reason\":\"ours\"}", "gpu_reserve 0000:41:00.0 \"ours\""},
     {"/v1/gpus/GPU-1/reserve", NULL, "gpu_reserve GPU-1 \"\""},
     {"/v1/gpus/GPU-1/release", NULL, "gpu_release GPU-1"},
+    {"/v1/gpus/GPU-1/mix", NULL, "gpu_mix GPU-1 on"},
+    {"/v1/gpus/GPU-1/mix", "{\"on\":false}", "gpu_mix GPU-1 off"},
 };
 
 static void changes_of_a_gpu_are_answered_at_once_with_it(struct fixture *f, const void *u)

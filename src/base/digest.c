@@ -2,13 +2,24 @@
 /* SHA-256 digests as values, by OpenSSL (uses the CPU's SHA instructions). */
 #include "base/digest.h"
 
+#include <openssl/crypto.h>
 #include <openssl/sha.h>
 #include <string.h>
 
 #include "base/error.h"
 
+void at_digest_prepare(void)
+{
+    static gsize once;
+    if (g_once_init_enter(&once)) {
+        OPENSSL_init_crypto(OPENSSL_INIT_NO_ATEXIT, NULL);
+        g_once_init_leave(&once, 1);
+    }
+}
+
 void at_digest_of(const void *data, size_t len, struct at_digest *ret_digest)
 {
+    at_digest_prepare();
     SHA256(data, len, ret_digest->bytes);
 }
 

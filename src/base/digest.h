@@ -12,6 +12,11 @@ struct at_digest {
     uint8_t bytes[AT_DIGEST_LEN];
 };
 
+/* Before the first use of OpenSSL, by whoever uses it: it shall not clean up at the end of the
+ * process, when threads that used it may be ending at the same time. Any thread, any number of
+ * times. */
+void at_digest_prepare(void);
+
 /* SHA-256 of @len bytes at @data. Any thread. */
 void at_digest_of(const void *data, size_t len, struct at_digest *ret_digest);
 

@@ -16,7 +16,7 @@
 #include "qemu/qmp-internal.h"
 #include "qemu/unix-socket.h"
 
-enum { LINE_MAX_BYTES = 16 << 20, READ_BYTES = 64 << 10, SEND_TIMEOUT_MS = 5000 };
+enum { LINE_MAX_BYTES = 16 << 20, READ_BYTES = 64 << 10, SEND_TIMEOUT_MS = 5000, REST_READS = 64 };
 
 /* A command that was sent and whose answer has not been taken. */
 struct pending {
@@ -186,6 +186,14 @@ static bool long_past(int64_t deadline)
     return at_clock_us() > deadline + 50 * 1000;
 }
 
+/* What a peer that has gone said before: how it ended, above all. */
+static void read_rest(struct at_qmp *qmp)
+{
+    bool got;
+    for (unsigned i = 0; i < REST_READS && read_some(qmp, &got) && got; i++)
+        ;
+}
+
 static bool send_all(struct at_qmp *qmp, const char *text, size_t len, int pass_fd, GError **error)
 {
     int64_t deadline = at_deadline_ms(SEND_TIMEOUT_MS);
@@ -217,7 +225,9 @@ static bool send_all(struct at_qmp *qmp, const char *text, size_t len, int pass_
                 return say_dead(qmp, error);
             }
         } else if (n < 0 && errno != EINTR) {
-            die(qmp, AT_ERROR_UNAVAILABLE, "monitor is gone: %s", g_strerror(errno));
+            int err = errno;
+            read_rest(qmp);
+            die(qmp, AT_ERROR_UNAVAILABLE, "monitor is gone: %s", g_strerror(err));
             return say_dead(qmp, error);
         }
     }

@@ -24,6 +24,7 @@ static EVP_MD_CTX *peek_context(void)
         return ctx;
     static gsize once;
     if (g_once_init_enter(&once)) {
+        at_digest_prepare();
         sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
         g_once_init_leave(&once, 1);
     }

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/atomic-file.h"
 #include "lib/gpu-tree.h"
 
 static void take_option(struct gpu_tree_options *o, const char *word)
@@ -56,6 +57,10 @@ static void serve(void)
         printf("done\n");
         fflush(stdout);
     }
+    /* No test of GLib's runs, whose end would do it. */
+    g_autoptr(GError) error = NULL;
+    if (!at_remove_tree(gpu_tree_root(tree), &error))
+        g_error("%s", error->message);
 }
 
 int main(int argc, char **argv)

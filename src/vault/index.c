@@ -312,21 +312,17 @@ bool at_index_get(struct at_index_txn *t, const struct at_digest *digest,
 }
 
 bool at_index_put(struct at_index_txn *t, const struct at_digest *digest,
-                  const struct at_place *place, bool replace, bool *ret_added, GError **error)
+                  const struct at_place *place, GError **error)
 {
     struct at_place old;
     bool found = true;
     g_autoptr(GError) local = NULL;
-    /* A row that means nothing any more is replaced like one that points to damage. */
+    /* A row that means nothing any more is replaced like any other. */
     if (!get_place(t->env, t->txn, digest, &old, &found, &local) &&
-        !(replace && local->code == AT_ERROR_CORRUPT)) {
+        local->code != AT_ERROR_CORRUPT) {
         g_propagate_error(error, g_steal_pointer(&local));
         return false;
     }
-    if (ret_added)
-        *ret_added = !found;
-    if (found && !replace)
-        return true;
     uint8_t p[AT_PLACE_LEN];
     at_place_encode(place, p);
     MDB_val key = {AT_DIGEST_LEN, (void *)digest}, value = {sizeof p, p};

@@ -66,9 +66,10 @@ struct at_index_txn *at_index_begin(struct at_index *index, GError **error);
 bool at_index_commit(struct at_index_txn *txn, GError **error);
 void at_index_abort(struct at_index_txn *txn);
 
-/* Keeps an existing row unless @replace.  *ret_added (may be NULL): there was none. */
+/* In place of an existing row: the newest copy counts, because gc leaves alone what lies behind the
+ * start of a session, and another copy may lie before it. */
 bool at_index_put(struct at_index_txn *txn, const struct at_digest *digest,
-                  const struct at_place *place, bool replace, bool *ret_added, GError **error);
+                  const struct at_place *place, GError **error);
 bool at_index_get(struct at_index_txn *txn, const struct at_digest *digest,
                   struct at_place *ret_place, bool *ret_found, GError **error);
 bool at_index_delete(struct at_index_txn *txn, const struct at_digest *digest, GError **error);

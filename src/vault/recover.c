@@ -76,7 +76,7 @@ static bool add_record(const struct at_record *record, uint64_t offset, const ui
         .codec = record->codec,
         .offset = offset,
     };
-    return at_index_put(a->txn, &record->digest, &place, false, NULL, error);
+    return at_index_put(a->txn, &record->digest, &place, error);
 }
 
 /* Adds what @file has behind @from to the index and cuts a torn tail off; one that has nothing is

@@ -83,7 +83,7 @@ static bool index_batch(struct at_store *store, const struct batch *b, GError **
     qsort(rows, n, sizeof *rows, by_digest); /* neighbours share pages */
     for (unsigned i = 0; ok && i < n; i++) {
         g_assert(in_batch(b, &rows[i]->place));
-        ok = at_index_put(txn, &rows[i]->digest, &rows[i]->place, rows[i]->replace, NULL, error) &&
+        ok = at_index_put(txn, &rows[i]->digest, &rows[i]->place, error) &&
              (!rows[i]->replace || at_index_quarantine(txn, &rows[i]->digest, false, error));
     }
     for (unsigned i = 0; ok && i < b->moves->len; i++) {
@@ -93,7 +93,7 @@ static bool index_batch(struct at_store *store, const struct batch *b, GError **
         g_assert(in_batch(b, &m->place));
         ok = at_index_get(txn, &m->digest, &now, &found, error) &&
              (!found || !same_place(&now, &m->old) ||
-              at_index_put(txn, &m->digest, &m->place, true, NULL, error));
+              at_index_put(txn, &m->digest, &m->place, error));
     }
     for (unsigned i = 0; ok && i < b->tails->len; i++) {
         struct at_tail *t = g_ptr_array_index(b->tails, i);
@@ -157,6 +157,7 @@ static void finish_batch(struct at_store *store, struct batch *b, bool ok, bool 
         at_store_give_up(store, why, cut);
     }
     store->committing = NULL;
+    store->settled++;
     g_hash_table_unref(b->rows);
     g_mutex_unlock(&store->lock);
 }

@@ -42,6 +42,7 @@ struct at_store {
     GHashTable *pending, *committing; /* struct at_row by its digest */
     GHashTable *in_flight;            /* digests that a thread is compressing */
     GCond landed;                     /* in_flight has lost one */
+    uint64_t settled;                 /* batches that have left `committing` */
     GHashTable *distrusted;           /* digests whose stored copy is damaged */
     GArray *moves;
     uint64_t pending_bytes;

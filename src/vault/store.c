@@ -347,12 +347,14 @@ static bool find_or_reserve(struct at_store *store, const struct at_digest *dige
             break;
         }
         struct at_place place;
+        uint64_t settled = store->settled;
         g_mutex_unlock(&store->lock);
         ok = at_index_lookup(store->index, digest, &place, &found, error);
         g_mutex_lock(&store->lock);
         if (!ok || found)
             break;
-        absent = true;
+        /* Another thread may have put and committed it since the look. */
+        absent = store->settled == settled;
     }
     g_mutex_unlock(&store->lock);
     *ret_found = found;

@@ -73,7 +73,7 @@ static void fill_index(struct at_vault *vault)
                                      .kind = AT_KIND_CHUNK,
                                      .codec = AT_CODEC_ZSTD,
                                      .offset = 64 + i * 8};
-            at_index_put(txn, &names[i], &place, false, NULL, &error);
+            at_index_put(txn, &names[i], &place, &error);
             check(error);
         }
         at_index_commit(txn, &error);

@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/fault.h"
 #include "disk.h"
+#include "vault/hash.h"
 #include "vault/vault-internal.h"
 
 #define SIZE (6u << 20)
@@ -287,6 +288,76 @@ static void roots(void)
     fixture_close(&f);
 }
 
+struct late {
+    struct at_vault_session *session;
+    const uint8_t *chunk;
+    uint64_t stored;
+};
+
+/* Comes with the progress of a reindex: nothing is committed until the new index is in place. */
+static void put_late(uint64_t done, uint64_t total, void *user)
+{
+    struct late *late = user;
+    g_autoptr(GError) error = NULL;
+    struct at_digest digest;
+    if (late->stored)
+        return;
+    at_hash_chunk(late->chunk, AT_BLOCK, &digest);
+    at_store_put(late->session, AT_KIND_CHUNK, &digest, late->chunk, AT_BLOCK, &late->stored,
+                 &error);
+    g_assert_no_error(error);
+    g_assert_cmpuint(late->stored, >, 0);
+}
+
+/* An index that is built again has rows of garbage that gc had already freed, in packs that it has
+ * left as they are.  Who has put the same content anew relies on the new copy. */
+static void reindex_beside_a_session(bool during)
+{
+    g_autoptr(GError) error = NULL;
+    struct fixture f;
+    fixture_open(&f);
+    GRand *r = g_rand_new_with_seed(13);
+    g_autofree uint8_t *kept = disk_random(r, SIZE);
+    uint8_t again[AT_BLOCK];
+    for (size_t i = 0; i < sizeof again; i++)
+        again[i] = (uint8_t)g_rand_int(r);
+    g_rand_free(r);
+    struct at_digest a, b, chunk;
+    struct at_place place;
+    bool found;
+    ingest(&f, kept, SIZE, &a, NULL);
+    set_root(&f, "image/kept", AT_ROOT_TREE, &a);
+    ingest(&f, again, sizeof again, &b, NULL);
+    at_hash_chunk(again, sizeof again, &chunk);
+    g_assert_cmpuint(collect(&f).chunks_freed, ==, 1);
+
+    struct late late = {at_vault_session_begin(f.vault, &error), again, 0};
+    g_assert_no_error(error);
+    if (!during)
+        put_late(0, 0, &late);
+    at_vault_reindex(f.vault, put_late, &late, NULL, &error);
+    g_assert_no_error(error);
+    g_assert_cmpuint(late.stored, >, 0);
+    collect(&f);
+    g_assert_true(at_object_place(f.vault, &chunk, &place, &found, &error));
+    g_assert_true(found);
+    at_vault_session_end(late.session);
+    g_assert_cmpuint(collect(&f).chunks_freed, ==, 1);
+    check_whole(&f);
+    check_disk(f.vault, &a, kept, SIZE);
+    fixture_close(&f);
+}
+
+static void reindex_after_puts(void)
+{
+    reindex_beside_a_session(false);
+}
+
+static void reindex_before_puts(void)
+{
+    reindex_beside_a_session(true);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -298,5 +369,7 @@ int main(int argc, char **argv)
     g_test_add_func("/vault/gc/frees-packs-whose-commit-has-failed", frees_failed_commits);
     g_test_add_func("/vault/gc/what-is-being-freed-is-no-base-and-in-no-manifest",
                     refuses_what_is_being_freed);
+    g_test_add_func("/vault/gc/what-a-session-has-put-before-a-reindex-stays", reindex_after_puts);
+    g_test_add_func("/vault/gc/what-a-session-puts-during-a-reindex-stays", reindex_before_puts);
     return g_test_run();
 }

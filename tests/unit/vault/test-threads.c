@@ -3,11 +3,14 @@
 #include <string.h>
 
 #include "disk.h"
+#include "vault/hash.h"
 #include "vault/tree-internal.h"
 
 #define SIZE (2u << 20)
 #define THREADS 16
 #define ROUNDS 6
+#define RACERS 4
+#define NAMES 6000
 
 struct shared {
     struct fixture f;
@@ -127,6 +130,52 @@ static void storm(void)
         g_free(s.disks[i]);
     }
     fixture_close(&s.f);
+}
+
+struct race {
+    struct at_vault *vault;
+    int arrived[NAMES]; /* atomic */
+    int stored;         /* atomic */
+};
+
+/* Each name together with the others, and committed at once. */
+static gpointer put_names(gpointer user)
+{
+    struct race *race = user;
+    g_autoptr(GError) error = NULL;
+    struct at_vault_session *session = at_vault_session_begin(race->vault, &error);
+    g_assert_no_error(error);
+    for (unsigned i = 0; i < NAMES; i++) {
+        uint8_t plain[AT_BLOCK] = {(uint8_t)i, (uint8_t)(i >> 8), 1};
+        struct at_digest digest;
+        uint64_t stored = 0;
+        at_hash_chunk(plain, sizeof plain, &digest);
+        g_atomic_int_inc(&race->arrived[i]);
+        while (g_atomic_int_get(&race->arrived[i]) < RACERS)
+            g_thread_yield();
+        at_store_put(session, AT_KIND_CHUNK, &digest, plain, sizeof plain, &stored, &error);
+        g_assert_no_error(error);
+        g_atomic_int_add(&race->stored, stored > 0);
+        at_store_flush(race->vault->store, session->failures, &error);
+        g_assert_no_error(error);
+    }
+    at_vault_session_end(session);
+    return NULL;
+}
+
+/* Also when one has put and committed it between another's look into the index and its own put. */
+static void once(void)
+{
+    struct fixture f;
+    fixture_open(&f);
+    struct race race = {.vault = f.vault};
+    GThread *threads[RACERS];
+    for (unsigned i = 0; i < RACERS; i++)
+        threads[i] = g_thread_new("racer", put_names, &race);
+    for (unsigned i = 0; i < RACERS; i++)
+        g_thread_join(threads[i]);
+    g_assert_cmpint(race.stored, ==, NAMES);
+    fixture_close(&f);
 }
 
 static gpointer prepare(gpointer user)
@@ -293,6 +342,7 @@ int main(int argc, char **argv)
                     storm);
     g_test_add_func("/vault/threads/readers-apart-verify-reindex-and-gc-go-on-beside-each-other",
                     upkeep);
+    g_test_add_func("/vault/threads/what-several-put-and-commit-at-once-is-stored-once", once);
     g_test_add_func("/vault/threads/groups-of-chunks-that-repeat-or-cross-wait-for-nobody", groups);
     return g_test_run();
 }

@@ -27,10 +27,11 @@ check-long: ## what takes hours rather than minutes: races, long fuzzing
 	@$(MAKE) --no-print-directory $(BUILD)/build.ninja
 	@scripts/check-long
 
-check-gpu: ## hold what is read of this host's NVIDIA GPUs against nvidia-smi (reads only)
+check-gpu: ## on a host with NVIDIA GPUs: what is read of them, the load (no setting is changed)
 	@scripts/install-deps build
 	@$(MAKE) --no-print-directory all
-	@tests/gpu/check-nvml.py $(BUILD)/tests/gpu/show-nvml
+	@tests/gpu/check-nvml.py $(BUILD)/tests/gpu/show-nvml || [ $$? -eq 77 ]
+	@tests/gpu/check-load.py $(BUILD)/src/guest/atoll-gpu-load || [ $$? -eq 77 ]
 
 lint: ## every lint, with clang-tidy over all files
 	@scripts/install-deps build check

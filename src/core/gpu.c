@@ -28,8 +28,8 @@ struct at_gpus {
     GMutex lock;    /* guards all below; the innermost */
     GCond idle;
     GPtrArray *cards;
-    unsigned todo; /* SCAN, SETTLE: for the thread that does them */
-    bool busy;     /* there is one */
+    unsigned wanted; /* SCAN, SETTLE: for the thread that does them */
+    bool busy;       /* there is one */
     bool closing;
 };
 
@@ -144,18 +144,18 @@ static void *later_thread(void *user)
     for (;;) {
         g_autoptr(GError) error = NULL;
         g_mutex_lock(&g->lock);
-        unsigned todo = g->closing ? 0 : g->todo;
-        g->todo = 0;
-        if (!todo) {
+        unsigned wanted = g->closing ? 0 : g->wanted;
+        g->wanted = 0;
+        if (!wanted) {
             g->busy = false;
             g_cond_broadcast(&g->idle);
         }
         g_mutex_unlock(&g->lock);
-        if (!todo)
+        if (!wanted)
             return NULL;
-        if (todo & SETTLE)
+        if (wanted & SETTLE)
             at_gpu_reconcile(core);
-        if (todo & SCAN && !at_gpus_scan(core, &error))
+        if (wanted & SCAN && !at_gpus_scan(core, &error))
             at_core_log("%s", error->message);
     }
 }
@@ -165,7 +165,7 @@ static void later(struct at_core *core, unsigned what)
     struct at_gpus *g = core->gpus;
     g_mutex_lock(&g->lock);
     bool begin = !g->busy && !g->closing;
-    g->todo |= what;
+    g->wanted |= what;
     g->busy |= begin;
     g_mutex_unlock(&g->lock);
     if (begin)

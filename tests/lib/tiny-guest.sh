@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # tiny-guest.sh DIR: makes DIR/tiny.raw, a bootable disk of 96 MiB (most of it holes): GRUB, Debian's
 # cloud kernel, busybox, the real guest agent and guest-load. Boots in seconds without KVM. Built
-# once; a later call finds it. Prints its path. Exit 77: it cannot be built here, and why.
+# once; a later call finds it. DIR/agent is the guest agent with its libraries. Prints the path of the
+# disk. Exit 77: it cannot be built here, and why.
 set -eu
 PATH=$PATH:/usr/sbin:/sbin
 here=$(cd "$(dirname "$0")" && pwd)
@@ -12,7 +13,7 @@ dir=$(cd "$dir" && pwd)
 exec 9>"$dir/lock"
 flock 9
 
-stamp=$(cat "$here"/tiny-guest* "$here/guest-load.c" | sha256sum)
+stamp=$(cat "$here"/tiny-guest* "$here/guest-load.c" "$here/cuda-double.c" | sha256sum)
 if [ -f "$dir/tiny.raw" ] && [ "$(cat "$dir/stamp" 2>/dev/null)" = "$stamp" ]; then
     echo "$dir/tiny.raw"
     exit 0
@@ -62,6 +63,8 @@ cp root/boot/vmlinuz-* disk/vmlinuz
 cp initrd.img disk/
 cp root/usr/sbin/qemu-ga disk/agent/
 ldd root/usr/sbin/qemu-ga | grep -o '/[^ ]*' | xargs -I{} cp -L {} disk/agent/
+gcc -std=gnu17 -O2 -Wall -shared -fPIC -fvisibility=hidden -D_GNU_SOURCE \
+    -o disk/agent/libcuda.so.1 "$here/cuda-double.c"
 truncate -s 96M tiny.raw
 mke2fs -q -F -t ext4 -b 4096 -m 0 -O ^64bit,^metadata_csum -d disk -E offset=1048576 tiny.raw 47M
 
@@ -80,6 +83,8 @@ printf '\200\376\377\377\203\376\377\377\000\010\000\000\000\170\001\000' |
 printf '\125\252' | dd of=tiny.raw bs=1 seek=510 conv=notrunc status=none
 
 chmod 644 tiny.raw
+rm -rf "$dir/agent"
+mv disk/agent "$dir/agent"
 mv tiny.raw "$dir/tiny.raw"
 echo "$stamp" >"$dir/stamp"
 echo "$dir/tiny.raw"

@@ -6,7 +6,6 @@
 #include <linux/if_tun.h>
 #include <net/if.h>
 #include <sched.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
@@ -15,7 +14,7 @@
 #include "base/cleanup.h"
 #include "base/error.h"
 #include "base/json.h"
-#include "image/image.h"
+#include "guest.h"
 #include "lib/at-test.h"
 #include "lib/tiny-guest.h"
 #include "qemu/agent.h"
@@ -25,130 +24,6 @@
 #include "qemu/qmp.h"
 #include "qemu/unix-socket.h"
 
-enum { OWNER = 0x70004321, GROUP = 0x70000000, BOOT_MS = 300 * 1000, WAIT_MS = 60 * 1000 };
-
-/* A failed assertion ends this program at once; machines would outlive it. */
-static volatile pid_t running[8];
-
-static void kill_running(int signo)
-{
-    for (size_t i = 0; i < G_N_ELEMENTS(running); i++) {
-        if (running[i] > 0)
-            kill(running[i], SIGKILL);
-    }
-    signal(signo, SIG_DFL);
-    raise(signo);
-}
-
-static void remember(pid_t pid, pid_t instead_of)
-{
-    for (size_t i = 0; i < G_N_ELEMENTS(running); i++) {
-        if (running[i] == instead_of) {
-            running[i] = pid;
-            return;
-        }
-    }
-}
-
-static const unsigned first_gen[] = {1};
-
-struct guest {
-    const char *dir, *console;
-    struct at_machine_config config;
-    struct at_machine_disk disks[2];
-    struct at_machine_nic nic;
-    struct at_process process;
-    bool runs;
-};
-
-static void set_runs(struct guest *g, bool runs)
-{
-    g->runs = runs;
-    remember(runs ? g->process.pid : 0, runs ? 0 : g->process.pid);
-}
-
-static bool possible(void)
-{
-    return at_test_needs_root() && at_test_needs_program("qemu-system-x86_64") &&
-           at_test_needs_program("qemu-img") && at_test_tiny_guest();
-}
-
-static void kill_guest(gpointer data)
-{
-    struct guest *g = data;
-    if (g->runs) {
-        at_process_kill(&g->process, SIGKILL, NULL);
-        set_runs(g, false);
-    }
-    g_free(g);
-}
-
-static void make_boot_disk(const struct guest *g)
-{
-    g_autoptr(GError) error = NULL;
-    g_autofree char *path = at_blockdev_overlay_path(g->dir, 0, 1);
-    const char *const argv[] = {"qemu-img",           "convert", "-f", "raw", "-O", "qcow2",
-                                at_test_tiny_guest(), path,      NULL};
-    g_assert_true(at_test_ok(at_run(argv, NULL, WAIT_MS, NULL, NULL, &error), &error));
-}
-
-/* A guest that is ready to be started: the tiny image and an empty disk. */
-static struct guest *prepare(const char *user_data)
-{
-    struct guest *g = g_new0(struct guest, 1);
-    g_autoptr(GError) error = NULL;
-    g_test_queue_destroy(kill_guest, g);
-    g->dir = at_test_path(at_test_dir(), "m");
-    g_assert_cmpint(mkdir(g->dir, 0755), ==, 0);
-    g->console = at_test_path(g->dir, "console.log");
-    make_boot_disk(g);
-    g_assert_true(
-        at_test_ok(at_block_overlay_create(g->dir, 1, 1, 64 << 20, OWNER, GROUP, &error), &error));
-    struct at_seed seed = {.instance_id = "i-1", .hostname = "tiny", .user_data = user_data};
-    g_assert_true(
-        at_test_ok(at_seed_write(&seed, at_test_path(g->dir, "seed.iso"), &error), &error));
-    for (unsigned i = 0; i < 2; i++)
-        g->disks[i] = (struct at_machine_disk){.index = i, .gens = first_gen, .n_gens = 1};
-    g->config = (struct at_machine_config){.name = "test/tiny",
-                                           .uuid = "0a7c1e52-3f44-4d1b-9b4f-27e8a1a3b1aa",
-                                           .vmgenid = "9a1c1e52-3f44-4d1b-9b4f-27e8a1a3b1bb",
-                                           .dir = g->dir,
-                                           .uid = OWNER,
-                                           .gid = GROUP,
-                                           .cpus = 1,
-                                           .memory = 192 << 20,
-                                           .accel = AT_ACCEL_TCG,
-                                           .seed_path = at_test_path(g->dir, "seed.iso"),
-                                           .disks = g->disks,
-                                           .n_disks = 2};
-    return g;
-}
-
-static void start(struct guest *g)
-{
-    g_autoptr(GError) error = NULL;
-    g_assert_true(at_test_ok(at_machine_start(&g->config, &g->process, &error), &error));
-    set_runs(g, true);
-}
-
-static void expect_text(struct guest *g, uint64_t from, const char *text, uint64_t *ret_end)
-{
-    if (at_test_wait_for_text(g->console, from, text, BOOT_MS, ret_end))
-        return;
-    g_autofree char *said = NULL;
-    g_file_get_contents(g->console, &said, NULL, NULL);
-    g_error("the guest never said \"%s\"; it said:\n%s", text, said);
-}
-
-static void boot(struct guest *g)
-{
-    struct stat st;
-    uint64_t from = stat(g->console, &st) == 0 ? (uint64_t)st.st_size : 0, end;
-    start(g);
-    expect_text(g, from, "GUEST-UP", &end);
-    expect_text(g, end, "LOAD n=3", NULL);
-}
-
 static void shut_down(struct guest *g)
 {
     g_autoptr(GError) error = NULL;
@@ -157,23 +32,14 @@ static void shut_down(struct guest *g)
         at_machine_shutdown(g->dir, &g->process, BOOT_MS, NULL, &clean, &error), &error));
     g_assert_true(clean);
     g_assert_false(at_process_alive(&g->process));
-    set_runs(g, false);
-}
-
-static struct at_agent *agent(struct guest *g)
-{
-    struct at_agent *a = NULL;
-    for (int i = 0; i < 30 && !a; i++) /* it comes a moment after the load */
-        a = at_agent_open(at_test_path(g->dir, "qga.sock"), 2000, NULL);
-    g_assert_nonnull(a);
-    return a;
+    guest_set_runs(g, false);
 }
 
 static void check_agent(struct guest *g)
 {
     g_autoptr(GError) error = NULL;
     unsigned frozen = 0;
-    g_autoptr(at_agent) a = agent(g);
+    g_autoptr(at_agent) a = guest_agent(g);
     g_assert_true(at_test_ok(at_agent_ping(a, WAIT_MS, &error), &error));
     g_assert_true(at_test_ok(at_agent_freeze(a, WAIT_MS, &frozen, &error), &error));
     g_assert_cmpuint(frozen, >=, 1);
@@ -197,24 +63,24 @@ static void type(struct guest *g, const char *command)
     g_assert_no_error(error);
     g_assert_cmpint(stat(g->console, &st), ==, 0);
     g_assert_cmpint(write(fd, command, strlen(command)), ==, (ssize_t)strlen(command));
-    expect_text(g, (uint64_t)st.st_size, "typed\r", NULL);
+    guest_expect(g, (uint64_t)st.st_size, "typed\r", NULL);
 }
 
 /* A shell on the serial console, as `ws console` uses it, while the log goes on. */
 static void check_console(struct guest *g)
 {
     type(g, "\necho typed; echo con$((6*7))sole\n");
-    expect_text(g, 0, "con42sole", NULL);
+    guest_expect(g, 0, "con42sole", NULL);
 }
 
 static void test_life(void)
 {
-    if (!possible())
+    if (!guest_possible())
         return;
-    struct guest *g = prepare("#cloud-config\n#load ram=4\n");
-    boot(g);
+    struct guest *g = guest_prepare("#cloud-config\n#load ram=4\n");
+    guest_boot(g);
     g_assert_cmpint(at_test_last_value(g->console, "LOAD", "errors"), ==, 0);
-    expect_text(g, 0, "FOUND all disks=2 order=good errors=0", NULL);
+    guest_expect(g, 0, "FOUND all disks=2 order=good errors=0", NULL);
     check_agent(g);
     check_console(g);
     int64_t round = at_test_last_value(g->console, "LOAD", "round");
@@ -224,7 +90,7 @@ static void test_life(void)
     round = at_test_last_value(g->console, "LOAD", "round");
 
     /* What it wrote is there when it comes back, and it was one instant. */
-    boot(g);
+    guest_boot(g);
     g_assert_cmpint(at_test_last_value(g->console, "FOUND disk=/dev/vdb", "round"), >=,
                     round - 100);
     g_assert_cmpint(at_test_last_value(g->console, "FOUND disk=/dev/vda", "bad"), ==, 0);
@@ -238,47 +104,46 @@ static void test_life(void)
 
 static void test_shutdown_in_early_boot(void)
 {
-    if (!possible())
+    if (!guest_possible())
         return;
-    struct guest *g = prepare(NULL);
+    struct guest *g = guest_prepare(NULL);
     g->config.paused = true; /* it has to be resumed to hear it */
-    start(g);
+    guest_start(g);
     g_assert_false(at_test_wait_for_text(g->console, 0, "GUEST-UP", 300, NULL));
     shut_down(g);
-    expect_text(g, 0, "GUEST-BUTTON", NULL);
+    guest_expect(g, 0, "GUEST-BUTTON", NULL);
 }
 
 static void test_deaf_guest(void)
 {
-    if (!possible())
+    if (!guest_possible())
         return;
-    struct guest *g = prepare(NULL);
+    struct guest *g = guest_prepare(NULL);
     g_autoptr(GError) error = NULL;
     bool clean = true;
     g->disks[0].index = 7; /* boots from the empty disk: no system at all */
-    g->disks[0].gens = first_gen;
     g_autofree char *path = at_blockdev_overlay_path(g->dir, 7, 1);
     g_assert_true(
         at_test_ok(at_block_overlay_create(g->dir, 7, 1, 64 << 20, OWNER, GROUP, &error), &error));
-    start(g);
+    guest_start(g);
     g_assert_true(
         at_test_ok(at_machine_shutdown(g->dir, &g->process, 1000, NULL, &clean, &error), &error));
-    set_runs(g, false);
+    guest_set_runs(g, false);
     g_assert_false(clean);
     g_assert_false(at_process_alive(&g->process));
 }
 
 static void test_reboot_and_panic(void)
 {
-    if (!possible())
+    if (!guest_possible())
         return;
-    struct guest *g = prepare(NULL);
+    struct guest *g = guest_prepare(NULL);
     g_autoptr(GError) error = NULL;
-    boot(g);
+    guest_boot(g);
     struct stat st;
     g_assert_cmpint(stat(g->console, &st), ==, 0);
     type(g, "\necho typed; sleep 1; reboot -f\n");
-    expect_text(g, (uint64_t)st.st_size, "GUEST-UP", NULL);
+    guest_expect(g, (uint64_t)st.st_size, "GUEST-UP", NULL);
     g_assert_true(at_process_alive(&g->process));
 
     g_autoptr(at_qmp) qmp = at_qmp_open(at_test_path(g->dir, "qmp-a.sock"), WAIT_MS, &error);
@@ -290,7 +155,7 @@ static void test_reboot_and_panic(void)
     JsonObject *data = at_json_obj(json_node_get_object(event), "data");
     g_assert_cmpstr(at_json_str(data, "reason", ""), ==, "guest-panic");
     g_assert_true(at_test_ok(at_process_wait(&g->process, WAIT_MS, &error), &error));
-    set_runs(g, false);
+    guest_set_runs(g, false);
 }
 
 static int open_tap(const char *name)
@@ -310,7 +175,7 @@ static void test_network(void)
     static const char *const bridge[] = {"ip", "link", "add", "br0", "type", "bridge", NULL};
     static const char *const up[] = {"ip", "link", "set", "br0", "up", NULL};
     g_autoptr(GError) error = NULL;
-    if (!possible())
+    if (!guest_possible())
         return;
     if (unshare(CLONE_NEWNET) != 0) {
         g_test_skip("cannot make a network namespace");
@@ -318,8 +183,8 @@ static void test_network(void)
     }
     g_assert_true(at_test_ok(at_run(bridge, NULL, WAIT_MS, NULL, NULL, &error), &error));
     g_assert_true(at_test_ok(at_run(up, NULL, WAIT_MS, NULL, NULL, &error), &error));
-    struct guest *server = prepare("#load net=server\n#address 10.9.0.1\n");
-    struct guest *client = prepare("#load net=10.9.0.1\n#address 10.9.0.2\n");
+    struct guest *server = guest_prepare("#load net=server\n#address 10.9.0.1\n");
+    struct guest *client = guest_prepare("#load net=10.9.0.1\n#address 10.9.0.2\n");
     at_autofd tap1 = open_tap("tap1");
     at_autofd tap2 = open_tap("tap2");
     server->nic = (struct at_machine_nic){0, "52:54:00:00:00:01", tap1};
@@ -327,13 +192,13 @@ static void test_network(void)
     server->config.nics = &server->nic;
     client->config.nics = &client->nic;
     server->config.n_nics = client->config.n_nics = 1;
-    boot(server);
-    boot(client);
-    expect_text(server, 0, "GUEST-ADDRESS 10.9.0.1", NULL);
-    expect_text(client, 0, "GUEST-ADDRESS 10.9.0.2", NULL);
+    guest_boot(server);
+    guest_boot(client);
+    guest_expect(server, 0, "GUEST-ADDRESS 10.9.0.1", NULL);
+    guest_expect(client, 0, "GUEST-ADDRESS 10.9.0.2", NULL);
     g_assert_true(at_test_until(at_test_last_value(client->console, "LOAD", "net") > 20, WAIT_MS));
     g_assert_cmpint(at_test_last_value(client->console, "LOAD", "net_bad"), ==, 0);
-    g_autoptr(at_agent) a = agent(client);
+    g_autoptr(at_agent) a = guest_agent(client);
     g_autoptr(JsonObject) addresses = at_agent_addresses(a, WAIT_MS, &error);
     g_assert_no_error(error);
     JsonArray *list = at_json_arr(addresses, "52:54:00:00:00:02");
@@ -341,16 +206,14 @@ static void test_network(void)
     g_assert_cmpstr(json_array_get_string_element(list, 0), ==, "10.9.0.2");
     g_assert_true(at_test_ok(at_machine_quit(client->dir, &client->process, &error), &error));
     g_assert_true(at_test_ok(at_machine_quit(server->dir, &server->process, &error), &error));
-    set_runs(client, false);
-    set_runs(server, false);
+    guest_set_runs(client, false);
+    guest_set_runs(server, false);
 }
 
 int main(int argc, char **argv)
 {
-    static const int ends[] = {SIGABRT, SIGTRAP, SIGTERM, SIGINT};
     g_test_init(&argc, &argv, NULL);
-    for (size_t i = 0; i < G_N_ELEMENTS(ends); i++)
-        signal(ends[i], kill_running);
+    guest_watch_signals();
     g_test_add_func("/qemu/guest/lives-through-boot-agent-console-shutdown-and-boot-again",
                     test_life);
     g_test_add_func("/qemu/guest/a-paused-and-booting-guest-hears-the-button-in-the-end",

@@ -65,5 +65,7 @@ JsonNode *at_handle_gpu_release(struct at_request *r, GError **error)
 
 JsonNode *at_handle_gpu_test(struct at_request *r, GError **error)
 {
-    return at_core_gpu_test(r->api->core, &r->actor, r->names[0], error);
+    JsonObject *body = at_request_object(r);
+    return at_core_gpu_test(r->api->core, &r->actor, r->names[0], at_json_str(body, "victim", NULL),
+                            at_json_str(body, "neighbour", NULL), error);
 }

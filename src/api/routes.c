@@ -62,6 +62,7 @@ static const struct at_param export_body[] = {REQUIRED_TEXT("path", PATH_MAX_LEN
                                               TEXT("format", 1, 16), END};
 static const struct at_param reserve_body[] = {TEXT("reason", 1, 800), END};
 static const struct at_param mix_body[] = {FLAG("on"), END};
+static const struct at_param test_body[] = {TEXT("victim", 3, 127), TEXT("neighbour", 3, 127), END};
 static const struct at_param verify_body[] = {{"sample_percent", AT_PARAM_NUMBER, false, 0, 100},
                                               END};
 
@@ -118,7 +119,7 @@ const struct at_route at_routes[] = {
     {"POST", "/v1/gpus/{gpu}/reserve", AT_ANSWER_JSON, at_handle_gpu_reserve, NULL, reserve_body},
     {"POST", "/v1/gpus/{gpu}/release", AT_ANSWER_JSON, at_handle_gpu_release, NULL, none},
     {"POST", "/v1/gpus/{gpu}/mix", AT_ANSWER_JSON, at_handle_gpu_mix, NULL, mix_body},
-    {"POST", "/v1/gpus/{gpu}/test-isolation", AT_ANSWER_JOB, at_handle_gpu_test, NULL, none},
+    {"POST", "/v1/gpus/{gpu}/test-isolation", AT_ANSWER_JOB, at_handle_gpu_test, NULL, test_body},
     {"GET", "/metrics", AT_ANSWER_OWN, at_handle_metrics},
 
     {"GET", "/v1/jobs", AT_ANSWER_JSON, at_handle_job_list, jobs_query},

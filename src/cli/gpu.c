@@ -14,11 +14,20 @@
 
 static char *opt_file, *opt_reason;
 static gboolean opt_off;
+static char *opt_victim, *opt_neighbour;
 
 static const GOptionEntry plan_options[] = {
     {"file", 'f', 0, G_OPTION_ARG_FILENAME, &opt_file, "the VDC's file", "FILE"},
     {NULL},
 };
+static const GOptionEntry test_options[] = {
+    {"victim", 0, 0, G_OPTION_ARG_STRING, &opt_victim, "workstation that measures its part of it",
+     "VDC/WS"},
+    {"neighbour", 0, 0, G_OPTION_ARG_STRING, &opt_neighbour, "workstation that disturbs it",
+     "VDC/WS"},
+    {NULL},
+};
+
 static const GOptionEntry mix_options[] = {
     {"off", 0, 0, G_OPTION_ARG_NONE, &opt_off, "one size again, of which more fit", NULL},
     {NULL},
@@ -273,7 +282,12 @@ static int run_release(struct at_cli *cli, char **args)
 static int run_test(struct at_cli *cli, char **args)
 {
     GError *error = NULL;
-    JsonNode *answer = at_client_call(at_cli_client(cli), "POST", NULL, &error,
+    JsonObject *body = json_object_new();
+    if (opt_victim)
+        json_object_set_string_member(body, "victim", opt_victim);
+    if (opt_neighbour)
+        json_object_set_string_member(body, "neighbour", opt_neighbour);
+    JsonNode *answer = at_client_call(at_cli_client(cli), "POST", at_json_take_obj(body), &error,
                                       "/v1/gpus/%s/test-isolation", args[0]);
     return answer ? at_job_follow(cli, answer) : at_cli_fail(&error);
 }
@@ -301,7 +315,12 @@ const struct at_verb at_verbs_gpu[] = {
      "Example:\n  atoll gpu release 41:00.0\n", NULL, false, run_release},
     {"test-isolation", "GPU", "test the walls between holders of a GPU, as far as this host can",
      "The result is kept with the card: atoll gpu show. A card that nobody has is reset.\n\n"
-     "Example:\n  atoll gpu test-isolation 41:00.0\n",
-     NULL, true, run_test},
+     "With --victim and --neighbour two workstations that run with parts of the card are\n"
+     "loaded for about 40 s: the one measures its bandwidth alone and beside the other, which\n"
+     "fills all memory of the card that it gets and hogs bandwidth. Both need a guest agent\n"
+     "and a CUDA driver, and should have nothing else to do.\n\n"
+     "Examples:\n  atoll gpu test-isolation 41:00.0\n"
+     "  atoll gpu test-isolation 41:00.0 --victim rag/tune --neighbour lab/nb1\n",
+     test_options, true, run_test},
     {0},
 };

@@ -26,6 +26,7 @@ struct at_gpus;
 struct at_core {
     char *state_dir, *site_id;
     char *plugin_path;
+    char *gpu_load_path;
     char *created;
     enum at_accel accel_wanted; /* what machines that say `auto` get */
     int lock_fd;

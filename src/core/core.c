@@ -222,6 +222,7 @@ struct at_core *at_core_open(const struct at_core_config *config, GError **error
     core->main_thread = g_thread_self();
     core->state_dir = g_canonicalize_filename(config->state_dir, NULL);
     core->plugin_path = g_strdup(config->plugin_path);
+    core->gpu_load_path = g_strdup(config->gpu_load_path);
     core->events = at_events_new(core);
     core->machine_locks = at_machine_locks_new();
     core->supervisor = at_supervisor_new(core);

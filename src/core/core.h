@@ -17,6 +17,7 @@ struct at_core_config {
     const char *state_dir;
     const char *guard_path;    /* atoll-guard */
     const char *plugin_path;   /* nbdkit-atoll-plugin.so */
+    const char *gpu_load_path; /* atoll-gpu-load, which guests run */
     const char *accel;         /* auto | kvm | tcg: site default */
     const char *gpu_isolation; /* the weakest that is given: any | shared | hardware | exclusive */
     double verify_days;        /* the vault is read back within so many; 0: never */
@@ -143,9 +144,10 @@ JsonNode *at_core_gpu_release(struct at_core *core, const struct at_actor *actor
 JsonNode *at_core_gpu_mix(struct at_core *core, const struct at_actor *actor, const char *name,
                           bool on, GError **error);
 /* A job that checks how well holders of the card are kept apart; its result is kept with the card.
- */
+ * @victim, @neighbour  "VDC/WORKSTATION" that run with parts of it and are loaded, one to measure
+ * and the other to disturb it; or both NULL */
 JsonNode *at_core_gpu_test(struct at_core *core, const struct at_actor *actor, const char *name,
-                           GError **error);
+                           const char *victim, const char *neighbour, GError **error);
 /* Where the GPUs of @definition would go: {vdc, grants: [...], refused: null or why}. */
 JsonNode *at_core_gpu_plan(struct at_core *core, JsonNode *definition, char **ret_pointer,
                            GError **error);

@@ -5,10 +5,14 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/json.h"
+#include "core/gpu-neighbour.h"
 #include "core/gpu.h"
 #include "core/job.h"
 #include "core/vdc.h"
 #include "gpu/isolation-test.h"
+
+/* Seconds of the noisy neighbour's test: of each run of the victim's, and of the load. */
+enum { MEASURE_S = 3, LOAD_S = 20 };
 
 static JsonNode *result_json(const GPtrArray *checks, bool *ret_failed)
 {
@@ -55,6 +59,62 @@ static GPtrArray *test_locked(struct at_core *core, const char *id, GError **err
     return checks;
 }
 
+/* What the workstation "VDC/NAME" has of a card. */
+static const struct at_gpu_hold_rec *hold_of(const at_gpu_rec *rec, const char *workstation,
+                                             GError **error)
+{
+    for (unsigned i = 0; i < rec->holds->len; i++) {
+        const struct at_gpu_hold_rec *hold = rec->holds->pdata[i];
+        g_autofree char *name = g_strdup_printf("%s/%s", hold->vdc, hold->workstation);
+        if (g_str_equal(name, workstation) && hold->attached)
+            return hold;
+    }
+    at_error(error, AT_ERROR_CONFLICT,
+             "workstation %s does not run with a part of GPU %s; `atoll gpu show %s` says who does",
+             workstation, rec->id, rec->id);
+    return NULL;
+}
+
+static void show_progress(double percent, void *user)
+{
+    at_job_percent(user, percent);
+}
+
+/* Between two workstations that have parts of it and run. */
+static bool test_neighbour(struct at_job *job, const char *id, GPtrArray *checks, GError **error)
+{
+    struct at_core *core = at_job_core(job);
+    const char *victim = at_json_str(at_job_args(job), "victim", NULL);
+    const char *neighbour = at_json_str(at_job_args(job), "neighbour", NULL);
+    if (!victim) {
+        at_gpu_check_add(checks, "noisy neighbour", AT_GPU_NOT_TESTED,
+                         g_strdup("it needs two running workstations that share the card: "
+                                  "--victim VDC/WORKSTATION --neighbour VDC/WORKSTATION"));
+        return true;
+    }
+    g_autoptr(at_gpu_rec) rec = at_gpu_rec_load(core->catalog, id, error);
+    const struct at_gpu_hold_rec *v = rec ? hold_of(rec, victim, error) : NULL;
+    const struct at_gpu_hold_rec *n = v ? hold_of(rec, neighbour, error) : NULL;
+    if (!n)
+        return false;
+    g_autofree char *dir_v = at_core_machine_dir(core, v->machine);
+    g_autofree char *dir_n = at_core_machine_dir(core, n->machine);
+    g_autofree char *socket_v = g_build_filename(dir_v, "qga.sock", NULL);
+    g_autofree char *socket_n = g_build_filename(dir_n, "qga.sock", NULL);
+    const struct at_neighbour_plan plan = {
+        .program = core->gpu_load_path,
+        .victim = {victim, socket_v},
+        .neighbour = {neighbour, socket_n},
+        .isolation = MIN(v->profile->isolation, n->profile->isolation),
+        .measure_s = MEASURE_S,
+        .load_s = LOAD_S,
+        .cancellable = at_job_cancellable(job),
+        .progress = show_progress,
+        .user = job,
+    };
+    return at_neighbour_measure(&plan, checks, error);
+}
+
 static bool run_test(struct at_job *job, GError **error)
 {
     struct at_core *core = at_job_core(job);
@@ -65,7 +125,7 @@ static bool run_test(struct at_job *job, GError **error)
     at_gpus_plan_lock(core);
     g_autoptr(GPtrArray) checks = test_locked(core, id, error);
     at_gpus_plan_unlock(core);
-    if (!checks)
+    if (!checks || !test_neighbour(job, id, checks, error))
         return false;
     g_autoptr(JsonNode) result = result_json(checks, &failed);
     at_job_result(job, "test", json_node_copy(result));
@@ -84,13 +144,25 @@ static const struct at_job_step steps[] = {{"test isolation", run_test, NULL}};
 const struct at_job_kind at_job_gpu_test = {"gpu-test", steps, 1, 0, 1};
 
 JsonNode *at_core_gpu_test(struct at_core *core, const struct at_actor *actor, const char *name,
-                           GError **error)
+                           const char *victim, const char *neighbour, GError **error)
 {
     g_autofree char *id = at_gpu_resolve(core, name, error);
     if (!id)
         return NULL;
+    if (!victim != !neighbour || (victim && g_str_equal(victim, neighbour))) {
+        at_error(error, AT_ERROR_INVALID,
+                 "victim and neighbour are two different workstations, or none are named");
+        return NULL;
+    }
+    if (victim) {
+        g_autoptr(at_gpu_rec) rec = at_gpu_rec_load(core->catalog, id, error);
+        if (!rec || !hold_of(rec, victim, error) || !hold_of(rec, neighbour, error))
+            return NULL;
+    }
     JsonObject *args = json_object_new();
     json_object_set_string_member(args, "gpu", id);
+    at_json_set_str(args, "victim", victim);
+    at_json_set_str(args, "neighbour", neighbour);
     g_autofree char *target = g_strdup_printf("GPU %s", id);
     g_autofree char *scope = g_strdup_printf("gpu/%s", id);
     return at_job_start(core, &at_job_gpu_test, target, scope, actor, args, error);

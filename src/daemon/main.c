@@ -145,12 +145,17 @@ static int serve(const struct options *o, GMainLoop *loop, GError **error)
                                                 "../../plugin/nbdkit-atoll-plugin.so",
                                                 AT_PLUGINDIR "/nbdkit-atoll-plugin.so", error)
                                     : NULL;
-    if (!plugin || !at_api_check_socket(o->socket, error))
+    g_autofree char *load =
+        plugin ? at_locate("atoll-gpu-load", "ATOLL_GPU_LOAD", "../guest/atoll-gpu-load",
+                           AT_BINDIR "/atoll-gpu-load", error)
+               : NULL;
+    if (!load || !at_api_check_socket(o->socket, error))
         return EXIT_FAILURE;
     const struct at_core_config config = {
         .state_dir = o->state,
         .guard_path = guard,
         .plugin_path = plugin,
+        .gpu_load_path = load,
         .accel = o->accel,
         .gpu_isolation = o->gpu_isolation,
         .verify_days = o->verify_days,

@@ -22,8 +22,13 @@ static void check_free(void *p)
     g_free(check);
 }
 
-/* @detail is taken. */
-static void add(GPtrArray *checks, const char *name, enum at_gpu_verdict verdict, char *detail)
+GPtrArray *at_gpu_checks_new(void)
+{
+    return g_ptr_array_new_with_free_func(check_free);
+}
+
+void at_gpu_check_add(GPtrArray *checks, const char *name, enum at_gpu_verdict verdict,
+                      char *detail)
 {
     struct at_gpu_check *check = g_new(struct at_gpu_check, 1);
     *check = (struct at_gpu_check){name, verdict, detail};
@@ -36,7 +41,8 @@ static void check_group(GPtrArray *checks, const struct at_gpu_card *card)
 {
     g_autoptr(GString) others = g_string_new(NULL);
     if (card->iommu_group < 0) {
-        add(checks, "iommu group", AT_GPU_FAILED,
+        at_gpu_check_add(
+            checks, "iommu group", AT_GPU_FAILED,
             g_strdup("there is no IOMMU: the card can write into any memory of this host"));
         return;
     }
@@ -46,13 +52,14 @@ static void check_group(GPtrArray *checks, const struct at_gpu_card *card)
             at_gpu_list_add(others, "%s (%s)", n->address, n->name ? n->name : "unknown");
     }
     if (others->len)
-        add(checks, "iommu group", AT_GPU_FAILED,
+        at_gpu_check_add(
+            checks, "iommu group", AT_GPU_FAILED,
             g_strdup_printf("group %d also has %s: a bridge above has no ACS, so that they reach "
                             "each other past the IOMMU",
                             card->iommu_group, others->str));
     else
-        add(checks, "iommu group", AT_GPU_PASSED,
-            g_strdup_printf("group %d has nothing but this card", card->iommu_group));
+        at_gpu_check_add(checks, "iommu group", AT_GPU_PASSED,
+                         g_strdup_printf("group %d has nothing but this card", card->iommu_group));
 }
 
 /* Without remapping of interrupts a guest can send any of the host's. */
@@ -61,15 +68,16 @@ static void check_interrupts(GPtrArray *checks, const struct at_gpu_host *host)
     g_autofree char *text = at_gpu_attr_line(
         host->paths.sys, "module/vfio_iommu_type1/parameters/allow_unsafe_interrupts");
     if (!text)
-        add(checks, "interrupt remapping", AT_GPU_NOT_TESTED,
-            g_strdup("the module vfio_iommu_type1 is not loaded"));
+        at_gpu_check_add(checks, "interrupt remapping", AT_GPU_NOT_TESTED,
+                         g_strdup("the module vfio_iommu_type1 is not loaded"));
     else if (text[0] == 'Y')
-        add(checks, "interrupt remapping", AT_GPU_FAILED,
+        at_gpu_check_add(
+            checks, "interrupt remapping", AT_GPU_FAILED,
             g_strdup("vfio_iommu_type1.allow_unsafe_interrupts is on: guests can raise any "
                      "interrupt of this host"));
     else
-        add(checks, "interrupt remapping", AT_GPU_PASSED,
-            g_strdup("VFIO refuses devices without it"));
+        at_gpu_check_add(checks, "interrupt remapping", AT_GPU_PASSED,
+                         g_strdup("VFIO refuses devices without it"));
 }
 
 static void check_reset(GPtrArray *checks, const struct at_gpu_host *host,
@@ -80,21 +88,25 @@ static void check_reset(GPtrArray *checks, const struct at_gpu_host *host,
         card->reset_methods ? g_strjoinv(" ", card->reset_methods) : g_strdup("");
     g_autofree char *opener = at_gpu_opened_by(&host->paths, card->address, NULL);
     if (!*methods)
-        add(checks, "reset", AT_GPU_FAILED,
+        at_gpu_check_add(
+            checks, "reset", AT_GPU_FAILED,
             g_strdup("it cannot be reset: what one holder leaves in it, the next one finds"));
     else if (opener)
-        add(checks, "reset", AT_GPU_NOT_TESTED,
+        at_gpu_check_add(
+            checks, "reset", AT_GPU_NOT_TESTED,
             g_strdup_printf("by %s; not tried, because it is open in %s", methods, opener));
     else if (held || card->processes->len)
-        add(checks, "reset", AT_GPU_NOT_TESTED,
-            g_strdup_printf("by %s; not tried, because it is in use", methods));
+        at_gpu_check_add(checks, "reset", AT_GPU_NOT_TESTED,
+                         g_strdup_printf("by %s; not tried, because it is in use", methods));
     else if (card->driver && strcmp(card->driver, "vfio-pci") != 0)
-        add(checks, "reset", AT_GPU_NOT_TESTED,
+        at_gpu_check_add(
+            checks, "reset", AT_GPU_NOT_TESTED,
             g_strdup_printf("by %s; not tried under the driver %s", methods, card->driver));
     else if (at_gpu_reset(host, card->address, &error))
-        add(checks, "reset", AT_GPU_PASSED, g_strdup_printf("reset by %s and read back", methods));
+        at_gpu_check_add(checks, "reset", AT_GPU_PASSED,
+                         g_strdup_printf("reset by %s and read back", methods));
     else
-        add(checks, "reset", AT_GPU_FAILED, g_strdup(error->message));
+        at_gpu_check_add(checks, "reset", AT_GPU_FAILED, g_strdup(error->message));
 }
 
 static void check_node(GString *open_nodes, unsigned *seen, const char *path)
@@ -136,13 +148,14 @@ static void check_nodes(GPtrArray *checks, const struct at_gpu_host *host,
         check_function(wide, &seen, host, vf->address, vf->iommu_group);
     }
     if (wide->len)
-        add(checks, "device nodes", AT_GPU_FAILED,
-            g_strdup_printf("others may open %s", wide->str));
+        at_gpu_check_add(checks, "device nodes", AT_GPU_FAILED,
+                         g_strdup_printf("others may open %s", wide->str));
     else if (seen)
-        add(checks, "device nodes", AT_GPU_PASSED, g_strdup_printf("%u, closed to others", seen));
+        at_gpu_check_add(checks, "device nodes", AT_GPU_PASSED,
+                         g_strdup_printf("%u, closed to others", seen));
     else
-        add(checks, "device nodes", AT_GPU_NOT_TESTED,
-            g_strdup("it is not with VFIO now: there is no node"));
+        at_gpu_check_add(checks, "device nodes", AT_GPU_NOT_TESTED,
+                         g_strdup("it is not with VFIO now: there is no node"));
 }
 
 static void check_parts(GPtrArray *checks, const struct at_gpu_card *card)
@@ -153,26 +166,22 @@ static void check_parts(GPtrArray *checks, const struct at_gpu_card *card)
             at_gpu_list_add(text, "%s", at_gpu_kind_name((enum at_gpu_kind)k));
     }
     if (text->len)
-        add(checks, "can be given as", AT_GPU_PASSED, g_strdup(text->str));
+        at_gpu_check_add(checks, "can be given as", AT_GPU_PASSED, g_strdup(text->str));
     else
-        add(checks, "can be given as", AT_GPU_FAILED,
-            g_strdup(card->obstacle[AT_GPU_PASSTHROUGH] ? card->obstacle[AT_GPU_PASSTHROUGH]
-                                                        : "nothing"));
+        at_gpu_check_add(checks, "can be given as", AT_GPU_FAILED,
+                         g_strdup(card->obstacle[AT_GPU_PASSTHROUGH]
+                                      ? card->obstacle[AT_GPU_PASSTHROUGH]
+                                      : "nothing"));
 }
 
 GPtrArray *at_gpu_test_isolation(const struct at_gpu_host *host, const struct at_gpu_card *card,
                                  bool held)
 {
-    GPtrArray *checks = g_ptr_array_new_with_free_func(check_free);
+    GPtrArray *checks = at_gpu_checks_new();
     check_group(checks, card);
     check_interrupts(checks, host);
     check_reset(checks, host, card, held);
     check_nodes(checks, host, card);
     check_parts(checks, card);
-    /* Needs a program of the vendor's on two parts of the card at once. */
-    add(checks, "noisy neighbour", AT_GPU_NOT_TESTED,
-        g_strdup(card->vendor == AT_GPU_VENDOR_NVIDIA
-                     ? "needs a CUDA load in two workstations that share the card"
-                     : "there is no load for this vendor's cards"));
     return checks;
 }

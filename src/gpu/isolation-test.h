@@ -12,8 +12,12 @@ struct at_gpu_check {
     enum at_gpu_verdict verdict;
     char *detail; /* what was seen, or why it could not be tested */
 };
+GPtrArray *at_gpu_checks_new(void); /* none yet; with free func */
+/* @detail is taken. */
+void at_gpu_check_add(GPtrArray *checks, const char *name, enum at_gpu_verdict verdict,
+                      char *detail);
 
-/* struct at_gpu_check*, with free func; never NULL. @held: somebody has it, so that it is not
+/* As of at_gpu_checks_new(); never NULL. @held: somebody has it, so that it is not
  * reset. Worker thread; blocks. */
 GPtrArray *at_gpu_test_isolation(const struct at_gpu_host *host, const struct at_gpu_card *card,
                                  bool held);

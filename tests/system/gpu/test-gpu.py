@@ -225,6 +225,11 @@ def tested(site):
     checks = {c["check"]: c for c in site.json("gpu", "show", "41:00.0")["test"]["checks"]}
     check(checks["iommu group"]["verdict"] == "passed", f"group: {checks}")
     check(checks["noisy neighbour"]["verdict"] == "not tested", f"neighbour: {checks}")
+    done = site.atoll("gpu", "test-isolation", "41:00.0", "--victim", "lab/a", check_rc=False)
+    check(done.returncode != 0 and "two different workstations" in done.stderr, f"alone: {done}")
+    done = site.atoll("gpu", "test-isolation", "41:00.0", "--victim", "lab/a", "--neighbour",
+                      "lab/b", check_rc=False)
+    check(done.returncode == 4 and "lab/a does not run with a part" in done.stderr, f"{done}")
     done = site.atoll("gpu", "test-isolation", "c1:00.0", check_rc=False)
     check(done.returncode == 4 and "walls" in done.stderr, f"a card without reset: {done}")
 

@@ -25,6 +25,11 @@ def vgpus():
     check("a/one" in said or "b/one" in said, f"no holder is named: {said}")
     said = refused("d", "{profile: L40S-24Q, isolation: hardware}")
     check("isolation" in said, f"a part that is shared by time passes for hardware: {said}")
+    daemon.atoll("gpu", "test-isolation", IGB, "--victim", "a/one", "--neighbour", "b/one",
+                 check_rc=False)
+    checks = {c["check"]: c for c in gpus()[IGB]["test"]["checks"]}
+    beside = checks["noisy neighbour"]  # these guests have no agent
+    check(beside["verdict"] == "not tested" and beside["detail"].startswith("a/one: "), f"{beside}")
     delete("a")
     check(attribute(used[0], "nvidia/current_vgpu_type") in ("0", None), "the type is still set")
     check(attribute(used[1], "nvidia/current_vgpu_type") == TYPE_24Q, "the neighbour's was taken")

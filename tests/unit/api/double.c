@@ -440,9 +440,9 @@ JsonNode *at_core_gpu_release(struct at_core *core, const struct at_actor *actor
 }
 
 JsonNode *at_core_gpu_test(struct at_core *core, const struct at_actor *actor, const char *name,
-                           GError **error)
+                           const char *victim, const char *neighbour, GError **error)
 {
-    note(actor, "gpu_test %s", name);
+    note(actor, "gpu_test %s %s %s", name, victim ? victim : "-", neighbour ? neighbour : "-");
     return job(name, error);
 }
 

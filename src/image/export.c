@@ -74,7 +74,7 @@ GStrv at_image_requirements(void)
     } needed[] = {
         {"qemu-img", "qemu-utils"}, {"xorriso", "xorriso"},  {"mmdebstrap", "mmdebstrap"},
         {"unshare", "util-linux"},  {"mke2fs", "e2fsprogs"}, {"grub-mkimage", "grub-common"},
-        {"apt-get", "apt"},
+        {"apt-get", "apt"},         {"mformat", "mtools"},
     };
     GPtrArray *missing = g_ptr_array_new();
     for (unsigned i = 0; i < G_N_ELEMENTS(needed); i++) {
@@ -83,8 +83,10 @@ GStrv at_image_requirements(void)
             g_ptr_array_add(
                 missing, g_strdup_printf("%s (package %s)", needed[i].program, needed[i].package));
     }
-    if (access("/usr/lib/grub/i386-pc/boot.img", R_OK) != 0)
+    if (access(AT_GRUB_BIOS_DIR "/boot.img", R_OK) != 0)
         g_ptr_array_add(missing, g_strdup("GRUB for BIOS (package grub-pc-bin)"));
+    if (access(AT_GRUB_EFI_DIR "/kernel.img", R_OK) != 0)
+        g_ptr_array_add(missing, g_strdup("GRUB for UEFI (package grub-efi-amd64-bin)"));
     g_ptr_array_add(missing, NULL);
     return (GStrv)g_ptr_array_free(missing, FALSE);
 }

@@ -32,6 +32,14 @@ bool at_vhdx_check(int fd, const char *name, uint64_t file_size, GError **error)
 bool at_build_rootfs(const struct at_image_build *build, const char *root, const char *stage,
                      at_image_progress progress, void *user, GCancellable *cancellable,
                      GError **error);
+/* Where GRUB's packages put what its images are made of. */
+#define AT_GRUB_BIOS_DIR "/usr/lib/grub/i386-pc"
+#define AT_GRUB_EFI_DIR "/usr/lib/grub/x86_64-efi"
+enum { AT_ESP_BYTES = 8 << 20 };
+/* Writes an EFI system partition of AT_ESP_BYTES at @offset of @fd, whose GRUB looks for the file
+ * system @uuid. */
+bool at_build_esp(const char *uuid, const char *work, int fd, uint64_t offset,
+                  GCancellable *cancellable, GError **error);
 bool at_build_disk(const char *root, const char *uuid, uint64_t size, const char *work,
                    const char *out, GCancellable *cancellable, GError **error);
 

@@ -30,9 +30,10 @@ struct at_image_build {
 };
 typedef void (*at_image_progress)(double percent, const char *what, void *user);
 
-/* Builds a Debian disk (raw, sparse) at @out_path: partition table, ext4 root, GRUB for BIOS,
- * serial console, cloud-init (NoCloud), qemu-guest-agent. Boots by itself. Needs mmdebstrap,
- * mke2fs, grub-pc-bin; UNAVAILABLE names what is missing. On failure nothing is left. */
+/* Builds a Debian disk (raw, sparse) at @out_path: partition table, ext4 root, GRUB for BIOS
+ * and UEFI, serial console, cloud-init (NoCloud), qemu-guest-agent. Boots by itself. Needs
+ * mmdebstrap, mke2fs, grub-pc-bin, grub-efi-amd64-bin, mtools; UNAVAILABLE names what is missing.
+ * On failure nothing is left. */
 bool at_image_build_debian(const struct at_image_build *build, const char *out_path,
                            at_image_progress progress, void *user, GCancellable *cancellable,
                            GError **error);

@@ -15,6 +15,7 @@
 #include "image/image.h"
 
 enum { BOOT_TIMEOUT_MS = 400 * 1000 };
+#define OVMF "/usr/share/OVMF/OVMF_"
 
 static char *dir;
 static char *image;
@@ -103,20 +104,30 @@ static bool wait_for(const char *log, const char *text, const struct at_process 
     return false;
 }
 
-static void test_boot(void)
+/* Code and variables of OVMF, as it looks for a system when nothing was set up. */
+static void add_firmware(GPtrArray *argv)
 {
-    if (access(image, R_OK) != 0) {
-        g_test_skip("no image was built");
-        return;
-    }
-    g_autofree char *seed_path = g_build_filename(dir, "seed.iso", NULL);
-    g_autofree char *log = g_build_filename(dir, "console.log", NULL);
-    g_autofree char *overlay = g_build_filename(dir, "overlay.qcow2", NULL);
+    g_autofree char *vars = g_build_filename(dir, "vars.fd", NULL);
+    const char *const copy[] = {"cp", OVMF "VARS_4M.fd", vars, NULL};
+    g_assert_true(at_run(copy, NULL, 30000, NULL, NULL, NULL));
+    g_ptr_array_add(argv, g_strdup("-drive"));
+    g_ptr_array_add(argv, g_strdup("if=pflash,format=raw,readonly=on,file=" OVMF "CODE_4M.fd"));
+    g_ptr_array_add(argv, g_strdup("-drive"));
+    g_ptr_array_add(argv, g_strdup_printf("if=pflash,format=raw,file=%s", vars));
+}
+
+static void boot(bool uefi)
+{
+    g_autofree char *seed_path = g_build_filename(dir, uefi ? "seed-u.iso" : "seed.iso", NULL);
+    g_autofree char *log = g_build_filename(dir, uefi ? "uefi.log" : "bios.log", NULL);
+    g_autofree char *overlay = g_build_filename(dir, uefi ? "uefi.qcow2" : "bios.qcow2", NULL);
     struct at_seed seed = {.instance_id = "i-1",
                            .hostname = "boots",
                            .user_data = "#cloud-config\nruncmd:\n"
                                         " - 'echo said $(hostname) $(df -BG --output=size / | "
-                                        "tail -1) $(ls /etc/ssh/*_key | wc -l) >/dev/console'\n"};
+                                        "tail -1) $(ls /etc/ssh/*_key | wc -l) "
+                                        "$([ -d /sys/firmware/efi ] && echo uefi || echo bios) "
+                                        ">/dev/console'\n"};
     g_autoptr(GError) error = NULL;
     at_seed_write(&seed, seed_path, &error);
     g_assert_no_error(error);
@@ -140,13 +151,20 @@ static void test_boot(void)
                           "-device", "virtio-rng-pci",
                           "-serial", serial,
                           NULL};
-    struct at_spawn spawn = {.argv = argv};
+    g_autoptr(GPtrArray) all = g_ptr_array_new_with_free_func(g_free);
+    for (unsigned i = 0; argv[i]; i++)
+        g_ptr_array_add(all, g_strdup(argv[i]));
+    if (uefi)
+        add_firmware(all);
+    g_ptr_array_add(all, NULL);
+    struct at_spawn spawn = {.argv = (const char *const *)all->pdata};
     struct at_process qemu;
     int64_t start = at_clock_us();
     at_spawn(&spawn, &qemu, &error);
     g_assert_no_error(error);
     bool said = wait_for(log, "said boots 6G ", &qemu);
-    bool done = said && wait_for(log, "finished at", &qemu);
+    bool done = said && wait_for(log, uefi ? " uefi" : " bios", &qemu) &&
+                (uefi || wait_for(log, "finished at", &qemu));
     g_test_message("cloud-init was done after %.1f s", (double)(at_clock_us() - start) / 1e6);
     g_assert_true(at_process_stop(&qemu, 0, NULL));
     if (!done) {
@@ -156,6 +174,24 @@ static void test_boot(void)
     }
     g_assert_true(said);
     g_assert_true(done);
+}
+
+static void test_bios(void)
+{
+    if (access(image, R_OK) != 0)
+        g_test_skip("no image was built");
+    else
+        boot(false);
+}
+
+static void test_uefi(void)
+{
+    if (access(image, R_OK) != 0)
+        g_test_skip("no image was built");
+    else if (access(OVMF "CODE_4M.fd", R_OK) != 0)
+        g_test_skip("OVMF is not installed");
+    else
+        boot(true);
 }
 
 static bool has_mirror(void)
@@ -189,7 +225,8 @@ int main(int argc, char **argv)
     g_assert_cmpint(chmod(dir, 0755), ==, 0);
     image = g_build_filename(dir, "debian.raw", NULL);
     g_test_add_func("/image/build/makes-a-sparse-disk-from-packages", test_build);
-    g_test_add_func("/image/build/boots-and-does-what-the-seed-says", test_boot);
+    g_test_add_func("/image/build/boots-by-bios-and-does-what-the-seed-says", test_bios);
+    g_test_add_func("/image/build/boots-by-uefi-where-nothing-was-set-up", test_uefi);
     g_test_add_func("/image/build/leaves-nothing-behind-when-cancelled", test_cancel);
     int rc = g_test_run();
     at_remove_tree(dir, NULL);

@@ -43,16 +43,21 @@ static int fail(const char *why)
     return EXIT_FAILURE;
 }
 
+static void print_common(const struct at_cuda *cuda, uint64_t total, uint64_t used, double rate)
+{
+    putchar('{');
+    print_text("device", cuda->device);
+    print_number("memory", (double)total);
+    print_number("used", (double)used);
+    print_number("rate", rate);
+}
+
 static int run_victim(struct at_cuda *cuda, const struct at_load_options *o)
 {
     struct at_load_victim_result r;
     if (!at_load_victim(cuda, o, &r))
         return fail(cuda->why);
-    putchar('{');
-    print_text("device", cuda->device);
-    print_number("memory", (double)r.total);
-    print_number("used", (double)r.used);
-    print_number("rate", r.rate);
+    print_common(cuda, r.total, r.used, r.rate);
     print_number("slowest", r.slowest);
     print_number("windows", r.windows);
     print_number("damaged", (double)r.damaged);
@@ -65,11 +70,7 @@ static int run_neighbour(struct at_cuda *cuda, const struct at_load_options *o)
     struct at_load_neighbour_result r;
     if (!at_load_neighbour(cuda, o, &r))
         return fail(cuda->why);
-    putchar('{');
-    print_text("device", cuda->device);
-    print_number("memory", (double)r.total);
-    print_number("used", (double)r.used);
-    print_number("rate", r.rate);
+    print_common(cuda, r.total, r.used, r.rate);
     print_number("fill_seconds", r.fill_seconds);
     print_number("load_seconds", r.load_seconds);
     print_number("looked", (double)r.looked);

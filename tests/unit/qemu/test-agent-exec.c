@@ -4,22 +4,9 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "fake-peer.h"
+#include "fake-agent.h"
 #include "lib/at-test.h"
 #include "qemu/agent-exec.h"
-
-enum { LONG_MS = 20000 };
-
-/* The agent's own sentinel, then the id that it was asked for. */
-#define SYNCED "< guest-sync-delimited", "id \xff{\"return\": %}"
-
-static struct at_agent *open_ok(const char *const *script)
-{
-    g_autoptr(GError) error = NULL;
-    struct at_agent *agent = at_agent_open(fake_peer(script), LONG_MS, &error);
-    g_assert_no_error(error);
-    return agent;
-}
 
 static void test_write(void)
 {
@@ -37,7 +24,7 @@ static void test_write(void)
                                          NULL};
     g_autoptr(GError) error = NULL;
     g_autoptr(GBytes) content = g_bytes_new_static("12345", 5);
-    g_autoptr(at_agent) agent = open_ok(script);
+    g_autoptr(at_agent) agent = fake_agent(script);
     g_assert_true(at_test_ok(at_agent_write_file(agent, "/x", content, LONG_MS, &error), &error));
 }
 
@@ -54,7 +41,7 @@ static void test_write_fails(void)
             NULL};
         g_autoptr(GError) error = NULL;
         g_autoptr(GBytes) content = g_bytes_new_static("12345", 5);
-        g_autoptr(at_agent) agent = open_ok(script);
+        g_autoptr(at_agent) agent = fake_agent(script);
         g_assert_false(at_agent_write_file(agent, "/x", content, LONG_MS, &error));
         g_assert_error(error, AT_ERROR, AT_ERROR_PEER);
         g_assert_true(g_str_has_prefix(error->message, "guest-file-write: "));
@@ -75,7 +62,7 @@ static void test_start(void)
                                          NULL};
     int64_t pid = 0;
     g_autoptr(GError) none = NULL, no_pid = NULL, disabled = NULL;
-    g_autoptr(at_agent) agent = open_ok(script);
+    g_autoptr(at_agent) agent = fake_agent(script);
     g_assert_true(at_test_ok(at_agent_exec_start(agent, argv, LONG_MS, &pid, &none), &none));
     g_assert_cmpint(pid, ==, 42);
     g_assert_false(at_agent_exec_start(agent, argv, LONG_MS, &pid, &no_pid));
@@ -104,7 +91,7 @@ static void test_poll(void)
         NULL};
     struct at_agent_exec exec;
     g_autoptr(GError) error = NULL;
-    g_autoptr(at_agent) agent = open_ok(script);
+    g_autoptr(at_agent) agent = fake_agent(script);
     g_assert_true(at_test_ok(at_agent_exec_poll(agent, 1, LONG_MS, &exec, &error), &error));
     g_assert_false(exec.ended);
     g_assert_true(at_test_ok(at_agent_exec_poll(agent, 1, LONG_MS, &exec, &error), &error));

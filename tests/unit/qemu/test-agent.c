@@ -5,22 +5,12 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "fake-agent.h"
 #include "fake-peer.h"
 #include "lib/at-test.h"
 #include "qemu/agent.h"
 
-enum { LONG_MS = 20000, SHORT_MS = 150 };
-
-/* The agent's own sentinel, then the id that it was asked for. */
-#define SYNCED "< guest-sync-delimited", "id \xff{\"return\": %}"
-
-static struct at_agent *open_ok(const char *const *script)
-{
-    g_autoptr(GError) error = NULL;
-    struct at_agent *agent = at_agent_open(fake_peer(script), LONG_MS, &error);
-    g_assert_no_error(error);
-    return agent;
-}
+enum { SHORT_MS = 150 };
 
 static void expect_open_fails(const char *const *script, int timeout_ms, int code)
 {
@@ -40,7 +30,7 @@ static void test_stale_answers(void)
                                          "> {\"return\": {}}",
                                          "hold",
                                          NULL};
-    g_autoptr(at_agent) agent = open_ok(script);
+    g_autoptr(at_agent) agent = fake_agent(script);
     g_autoptr(GError) error = NULL;
     g_assert_true(at_test_ok(at_agent_ping(agent, LONG_MS, &error), &error));
 }
@@ -64,7 +54,7 @@ static void test_bad_answers(void)
         "> \xff\xff"};
     for (size_t i = 0; i < G_N_ELEMENTS(answers); i++) {
         const char *const script[] = {SYNCED, "< guest-fsfreeze-freeze", answers[i], "hold", NULL};
-        g_autoptr(at_agent) agent = open_ok(script);
+        g_autoptr(at_agent) agent = fake_agent(script);
         g_autoptr(GError) error = NULL;
         unsigned n = 77;
         g_assert_false(at_agent_freeze(agent, LONG_MS, &n, &error));
@@ -76,7 +66,7 @@ static void test_bad_answers(void)
 static void test_hangs(void)
 {
     static const char *const script[] = {SYNCED, "< guest-fsfreeze-freeze", "hold", NULL};
-    g_autoptr(at_agent) agent = open_ok(script);
+    g_autoptr(at_agent) agent = fake_agent(script);
     g_autoptr(GError) error = NULL;
     g_assert_false(at_agent_freeze(agent, SHORT_MS, NULL, &error));
     g_assert_error(error, AT_ERROR, AT_ERROR_TIMEOUT);
@@ -93,7 +83,7 @@ static void test_addresses(void)
         " {\"ip-address\": \"10.0.0.5\"}, {\"ip-address\": \"fe80::1\"},"
         " {\"ip-address\": \"10.0.0.6; reboot\"}, {\"ip-address\": \"fd00::5\"}]}]}",
         "hold", NULL};
-    g_autoptr(at_agent) agent = open_ok(script);
+    g_autoptr(at_agent) agent = fake_agent(script);
     g_autoptr(GError) error = NULL;
     g_autoptr(JsonObject) found = at_agent_addresses(agent, LONG_MS, &error);
     g_assert_no_error(error);
@@ -108,7 +98,7 @@ static void test_count_is_bounded(void)
 {
     static const char *const script[] = {SYNCED, "< guest-fsfreeze-freeze", "> {\"return\": -5}",
                                          "hold", NULL};
-    g_autoptr(at_agent) agent = open_ok(script);
+    g_autoptr(at_agent) agent = fake_agent(script);
     g_autoptr(GError) error = NULL;
     unsigned n = 77;
     g_assert_true(at_test_ok(at_agent_freeze(agent, LONG_MS, &n, &error), &error));

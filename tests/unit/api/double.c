@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A stand-in for core behind the true header. */
 #include "double.h"
+#include "double-internal.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -36,9 +37,6 @@ static struct {
 
 /* ---- views ---- */
 
-#define DIGEST "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
-#define TIME "\"2026-11-23T19:02:11.123Z\""
-
 static const char job_view[] =
     "{\"id\":\"00000007\",\"kind\":\"snapshot-create\",\"target\":\"rag-team@monday\",\"actor\":"
     "{\"user\":\"root\",\"uid\":0,\"from\":\"unix socket, pid 1\"},\"state\":\"running\",\"step\":"
@@ -60,11 +58,7 @@ static const char snapshot_view[] =
     ",\"actor\":\"root\",\"description\":\"\",\"disks\":[{\"workstation\":\"retrieval\",\"name\":"
     "\"root\",\"size\":1048576,\"root\":\"" DIGEST "\"}],\"safety\":false}";
 
-static const char image_view[] =
-    "{\"name\":\"debian-12\",\"size\":2147483648,\"stored_bytes\":4096,\"root\":\"" DIGEST
-    "\",\"format\":\"qcow2\",\"source\":\"/tmp/x.qcow2\",\"created\":" TIME ",\"used_by\":[]}";
-
-static JsonNode *parse(const char *text)
+JsonNode *double_parse(const char *text)
 {
     GError *error = NULL;
     JsonNode *node = at_json_parse(text, -1, &error);
@@ -80,19 +74,18 @@ static JsonNode *vdc_view(const char *name)
         "\"100.64.0.2\",\"ports\":[{\"host\":18000,\"guest\":8000,\"workstation\":\"retrieval\","
         "\"protocol\":\"tcp\"}],\"workstations\":[%s],\"snapshots\":1,\"cloned_from\":null}",
         name, name, workstation_view);
-    return parse(text);
+    return double_parse(text);
 }
 
-static JsonNode *list(const char *view)
+JsonNode *double_list(const char *view)
 {
     g_autofree char *text = g_strdup_printf("[%s]", view);
-    return parse(text);
+    return double_parse(text);
 }
 
 /* ---- calls ---- */
 
-static void note(const struct at_actor *actor, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
-static void note(const struct at_actor *actor, const char *fmt, ...)
+void double_note(const struct at_actor *actor, const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);
@@ -105,60 +98,20 @@ static void note(const struct at_actor *actor, const char *fmt, ...)
 }
 
 /* A thing named like an error code fails with it. */
-static bool may(const char *name, GError **error)
+bool double_may(const char *name, GError **error)
 {
     int code = name ? at_error_code_from_name(name) : -1;
     return code < 0 || at_error(error, (enum at_error_code)code, "%s: as asked", name);
 }
 
-static JsonNode *job(const char *name, GError **error)
+JsonNode *double_job(const char *name, GError **error)
 {
-    return may(name, error) ? parse(job_view) : NULL;
+    return double_may(name, error) ? double_parse(job_view) : NULL;
 }
 
 static char *join(const char *const *names)
 {
     return names ? g_strjoinv(",", (char **)names) : g_strdup("all");
-}
-
-JsonNode *at_core_site_view(struct at_core *core)
-{
-    return parse("{\"id\":\"01234567\",\"version\":\"0.1.0\",\"state_dir\":\"/var/lib/atoll\"}");
-}
-
-JsonNode *at_core_node_view(struct at_core *core)
-{
-    return parse("{\"name\":\"host\",\"cpus\":2,\"memory_bytes\":25769803776,"
-                 "\"memory_available_bytes\":1048576,\"accel\":\"tcg\",\"accel_reason\":null,"
-                 "\"qemu\":\"7.2.0\",\"image_server\":true,\"cgroup\":\"none\","
-                 "\"cgroup_reason\":\"no control groups\",\"warnings\":[\"no dnsmasq\"]}");
-}
-
-JsonNode *at_core_vault_view(struct at_core *core, GError **error)
-{
-    return parse("{\"chunks\":1,\"plain_bytes\":8192,\"stored_bytes\":4096,\"packs\":1,"
-                 "\"quarantined\":0,\"verify\":{\"state\":\"waiting\",\"every_days\":30,"
-                 "\"rate_bytes\":10485760,\"percent\":0,\"began\":null,\"last_finished\":" TIME
-                 ",\"last_bytes\":8192,\"last_damaged\":0,\"next\":" TIME "}}");
-}
-
-JsonNode *at_core_vault_gc(struct at_core *core, const struct at_actor *actor, GError **error)
-{
-    note(actor, "vault_gc");
-    return job(NULL, error);
-}
-
-JsonNode *at_core_vault_verify(struct at_core *core, const struct at_actor *actor, double sample,
-                               GError **error)
-{
-    note(actor, "vault_verify %g", sample);
-    return job(NULL, error);
-}
-
-JsonNode *at_core_vault_reindex(struct at_core *core, const struct at_actor *actor, GError **error)
-{
-    note(actor, "vault_reindex");
-    return job(NULL, error);
 }
 
 JsonNode *at_core_vdc_list(struct at_core *core, GError **error)
@@ -170,15 +123,15 @@ JsonNode *at_core_vdc_list(struct at_core *core, GError **error)
 
 JsonNode *at_core_vdc_view(struct at_core *core, const char *vdc, GError **error)
 {
-    return may(vdc, error) ? vdc_view(vdc) : NULL;
+    return double_may(vdc, error) ? vdc_view(vdc) : NULL;
 }
 
 JsonNode *at_core_vdc_plan(struct at_core *core, JsonNode *definition, char **ret_pointer,
                            GError **error)
 {
-    note(NULL, "vdc_plan");
-    return parse("{\"changes\":[{\"action\":\"change\",\"what\":\"workstation retrieval\","
-                 "\"detail\":\"memory 1 GiB -> 2 GiB\"}]}");
+    double_note(NULL, "vdc_plan");
+    return double_parse("{\"changes\":[{\"action\":\"change\",\"what\":\"workstation retrieval\","
+                        "\"detail\":\"memory 1 GiB -> 2 GiB\"}]}");
 }
 
 JsonNode *at_core_vdc_apply(struct at_core *core, const struct at_actor *actor,
@@ -186,28 +139,28 @@ JsonNode *at_core_vdc_apply(struct at_core *core, const struct at_actor *actor,
 {
     JsonObject *obj = json_node_get_object(definition);
     const char *name = at_json_str(obj, "vdc", NULL);
-    note(actor, "vdc_apply %s %s", name, start ? "start" : "no-start");
+    double_note(actor, "vdc_apply %s %s", name, start ? "start" : "no-start");
     if (!name) {
         *ret_pointer = g_strdup("/vdc");
         at_error(error, AT_ERROR_INVALID, "vdc is missing");
         return NULL;
     }
-    return job(name, error);
+    return double_job(name, error);
 }
 
 JsonNode *at_core_vdc_delete(struct at_core *core, const struct at_actor *actor, const char *vdc,
                              bool with_snapshots, GError **error)
 {
-    note(actor, "vdc_delete %s%s", vdc, with_snapshots ? " with snapshots" : "");
-    return job(vdc, error);
+    double_note(actor, "vdc_delete %s%s", vdc, with_snapshots ? " with snapshots" : "");
+    return double_job(vdc, error);
 }
 
 JsonNode *at_core_vdc_start(struct at_core *core, const struct at_actor *actor, const char *vdc,
                             const char *const *workstations, GError **error)
 {
     g_autofree char *names = join(workstations);
-    note(actor, "vdc_start %s [%s]", vdc, names);
-    return job(vdc, error);
+    double_note(actor, "vdc_start %s [%s]", vdc, names);
+    return double_job(vdc, error);
 }
 
 JsonNode *at_core_vdc_stop(struct at_core *core, const struct at_actor *actor, const char *vdc,
@@ -215,51 +168,51 @@ JsonNode *at_core_vdc_stop(struct at_core *core, const struct at_actor *actor, c
                            GError **error)
 {
     g_autofree char *names = join(workstations);
-    note(actor, "vdc_stop %s [%s] %u%s", vdc, names, timeout_s, force ? " force" : "");
-    return job(vdc, error);
+    double_note(actor, "vdc_stop %s [%s] %u%s", vdc, names, timeout_s, force ? " force" : "");
+    return double_job(vdc, error);
 }
 
 JsonNode *at_core_vdc_restart(struct at_core *core, const struct at_actor *actor, const char *vdc,
                               const char *const *workstations, GError **error)
 {
     g_autofree char *names = join(workstations);
-    note(actor, "vdc_restart %s [%s]", vdc, names);
-    return job(vdc, error);
+    double_note(actor, "vdc_restart %s [%s]", vdc, names);
+    return double_job(vdc, error);
 }
 
 JsonNode *at_core_vdc_undo(struct at_core *core, const struct at_actor *actor, const char *vdc,
                            GError **error)
 {
-    note(actor, "vdc_undo %s", vdc);
-    return job(vdc, error);
+    double_note(actor, "vdc_undo %s", vdc);
+    return double_job(vdc, error);
 }
 
 JsonNode *at_core_workstation_view(struct at_core *core, const char *vdc, const char *ws,
                                    GError **error)
 {
-    return may(ws, error) ? parse(workstation_view) : NULL;
+    return double_may(ws, error) ? double_parse(workstation_view) : NULL;
 }
 
 char *at_core_snapshot_manifest(struct at_core *core, const char *vdc, const char *snap,
                                 GError **error)
 {
-    note(NULL, "snapshot_manifest %s %s", vdc, snap);
-    return may(snap, error) ? g_strdup("{\"disks\":[{\"root\":\"" DIGEST
-                                       "\"}],\"format\":\"atoll-manifest\",\"version\":1}")
-                            : NULL;
+    double_note(NULL, "snapshot_manifest %s %s", vdc, snap);
+    return double_may(snap, error) ? g_strdup("{\"disks\":[{\"root\":\"" DIGEST
+                                              "\"}],\"format\":\"atoll-manifest\",\"version\":1}")
+                                   : NULL;
 }
 
 char *at_core_workstation_log(struct at_core *core, const char *vdc, const char *ws, size_t tail,
                               GError **error)
 {
-    note(NULL, "workstation_log %s %s %zu", vdc, ws, tail);
-    return may(ws, error) ? g_strdup("login: \xff\xfe\n") : NULL;
+    double_note(NULL, "workstation_log %s %s %zu", vdc, ws, tail);
+    return double_may(ws, error) ? g_strdup("login: \xff\xfe\n") : NULL;
 }
 
 int at_core_console_open(struct at_core *core, const char *vdc, const char *ws, GError **error)
 {
     int fds[2];
-    if (!may(ws, error))
+    if (!double_may(ws, error))
         return -1;
     g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), ==, 0);
     g_mutex_lock(&d.lock);
@@ -271,68 +224,69 @@ int at_core_console_open(struct at_core *core, const char *vdc, const char *ws, 
 
 JsonNode *at_core_snapshot_list(struct at_core *core, const char *vdc, GError **error)
 {
-    note(NULL, "snapshot_list %s", vdc ? vdc : "of all");
-    return may(vdc, error) ? list(snapshot_view) : NULL;
+    double_note(NULL, "snapshot_list %s", vdc ? vdc : "of all");
+    return double_may(vdc, error) ? double_list(snapshot_view) : NULL;
 }
 
 JsonNode *at_core_snapshot_view(struct at_core *core, const char *vdc, const char *snap,
                                 GError **error)
 {
-    return may(snap, error) ? parse(snapshot_view) : NULL;
+    return double_may(snap, error) ? double_parse(snapshot_view) : NULL;
 }
 
 JsonNode *at_core_snapshot_create(struct at_core *core, const struct at_actor *actor,
                                   const char *vdc, const char *name, bool quiesce,
                                   const char *description, GError **error)
 {
-    note(actor, "snapshot_create %s %s%s \"%s\"", vdc, name ? name : "(unnamed)",
-         quiesce ? " quiesce" : "", description);
-    return job(vdc, error);
+    double_note(actor, "snapshot_create %s %s%s \"%s\"", vdc, name ? name : "(unnamed)",
+                quiesce ? " quiesce" : "", description);
+    return double_job(vdc, error);
 }
 
 JsonNode *at_core_snapshot_verify(struct at_core *core, const struct at_actor *actor,
                                   const char *vdc, const char *snap, GError **error)
 {
-    note(actor, "snapshot_verify %s %s", vdc, snap);
-    return job(snap, error);
+    double_note(actor, "snapshot_verify %s %s", vdc, snap);
+    return double_job(snap, error);
 }
 
 JsonNode *at_core_snapshot_delete(struct at_core *core, const struct at_actor *actor,
                                   const char *vdc, const char *snap, GError **error)
 {
-    note(actor, "snapshot_delete %s %s", vdc, snap);
-    return job(snap, error);
+    double_note(actor, "snapshot_delete %s %s", vdc, snap);
+    return double_job(snap, error);
 }
 
 JsonNode *at_core_snapshot_clone(struct at_core *core, const struct at_actor *actor,
                                  const char *vdc, const char *snap, const char *new_name,
                                  const struct at_clone_options *o, GError **error)
 {
-    note(actor, "snapshot_clone %s %s %s%s %s%s%s", vdc, snap, new_name,
-         o->fresh_identity ? " fresh" : " keep", o->gpu, o->isolated ? " isolated" : "",
-         o->start ? " start" : "");
-    return job(snap, error);
+    double_note(actor, "snapshot_clone %s %s %s%s %s%s%s", vdc, snap, new_name,
+                o->fresh_identity ? " fresh" : " keep", o->gpu, o->isolated ? " isolated" : "",
+                o->start ? " start" : "");
+    return double_job(snap, error);
 }
 
 JsonNode *at_core_snapshot_restore(struct at_core *core, const struct at_actor *actor,
                                    const char *vdc, const char *snap, GError **error)
 {
-    note(actor, "snapshot_restore %s %s", vdc, snap);
-    return job(snap, error);
+    double_note(actor, "snapshot_restore %s %s", vdc, snap);
+    return double_job(snap, error);
 }
 
 void at_core_diff_async(struct at_core *core, const char *vdc_a, const char *snap_a,
                         const char *vdc_b, const char *snap_b, GAsyncReadyCallback callback,
                         void *user)
 {
-    note(NULL, "diff %s %s %s %s", vdc_a, snap_a, vdc_b, snap_b);
+    double_note(NULL, "diff %s %s %s %s", vdc_a, snap_a, vdc_b, snap_b);
     g_autoptr(GTask) task = g_task_new(NULL, NULL, callback, user);
     GError *error = NULL;
-    if (may(snap_a, &error))
-        g_task_return_pointer(task,
-                              parse("{\"disks\":[{\"workstation\":\"retrieval\",\"name\":\"root\","
-                                    "\"changed_bytes\":4096,\"size\":1048576}]}"),
-                              (GDestroyNotify)json_node_unref);
+    if (double_may(snap_a, &error))
+        g_task_return_pointer(
+            task,
+            double_parse("{\"disks\":[{\"workstation\":\"retrieval\",\"name\":\"root\","
+                         "\"changed_bytes\":4096,\"size\":1048576}]}"),
+            (GDestroyNotify)json_node_unref);
     else
         g_task_return_error(task, error);
 }
@@ -342,139 +296,24 @@ JsonNode *at_core_diff_finish(GAsyncResult *result, GError **error)
     return g_task_propagate_pointer(G_TASK(result), error);
 }
 
-JsonNode *at_core_image_list(struct at_core *core, GError **error)
-{
-    return list(image_view);
-}
-
-JsonNode *at_core_image_view(struct at_core *core, const char *name, GError **error)
-{
-    return may(name, error) ? parse(image_view) : NULL;
-}
-
-JsonNode *at_core_image_import(struct at_core *core, const struct at_actor *actor, const char *name,
-                               const char *path, GError **error)
-{
-    note(actor, "image_import %s %s", name, path);
-    return job(name, error);
-}
-
-JsonNode *at_core_image_build(struct at_core *core, const struct at_actor *actor, const char *name,
-                              JsonObject *build, GError **error)
-{
-    note(actor, "image_build %s %s", name, at_json_str(build, "suite", "-"));
-    return job(name, error);
-}
-
-JsonNode *at_core_image_export(struct at_core *core, const struct at_actor *actor, const char *name,
-                               const char *path, const char *format, GError **error)
-{
-    note(actor, "image_export %s %s %s", name, path, format);
-    return job(name, error);
-}
-
-JsonNode *at_core_image_delete(struct at_core *core, const struct at_actor *actor, const char *name,
-                               GError **error)
-{
-    note(actor, "image_delete %s", name);
-    return job(name, error);
-}
-
-/* ---- GPUs ---- */
-
-static JsonNode *gpu(void)
-{
-    return at_json_parse(
-        "{\"id\":\"GPU-1\",\"node\":\"lab\",\"address\":\"0000:41:00.0\",\"name\":\"H100\","
-        "\"state\":\"free\",\"holds\":[]}",
-        -1, NULL);
-}
-
-static JsonNode *gpus(void)
-{
-    JsonArray *list = json_array_new();
-    json_array_add_element(list, gpu());
-    return at_json_take_arr(list);
-}
-
-JsonNode *at_core_gpu_list(struct at_core *core, GError **error)
-{
-    return gpus();
-}
-
-JsonNode *at_core_gpu_view(struct at_core *core, const char *name, GError **error)
-{
-    return may(name, error) ? gpu() : NULL;
-}
-
-void at_core_gpu_rescan_async(struct at_core *core, GAsyncReadyCallback callback, void *user)
-{
-    g_autoptr(GTask) task = g_task_new(NULL, NULL, callback, user);
-    g_task_return_boolean(task, TRUE);
-}
-
-JsonNode *at_core_gpu_rescan_finish(struct at_core *core, GAsyncResult *result, GError **error)
-{
-    return g_task_propagate_boolean(G_TASK(result), error) ? gpus() : NULL;
-}
-
-JsonNode *at_core_gpu_reserve(struct at_core *core, const struct at_actor *actor, const char *name,
-                              const char *reason, GError **error)
-{
-    note(actor, "gpu_reserve %s \"%s\"", name, reason ? reason : "");
-    return may(name, error) ? gpu() : NULL;
-}
-
-JsonNode *at_core_gpu_mix(struct at_core *core, const struct at_actor *actor, const char *name,
-                          bool on, GError **error)
-{
-    note(actor, "gpu_mix %s %s", name, on ? "on" : "off");
-    return may(name, error) ? gpu() : NULL;
-}
-
-JsonNode *at_core_gpu_release(struct at_core *core, const struct at_actor *actor, const char *name,
-                              GError **error)
-{
-    note(actor, "gpu_release %s", name);
-    return may(name, error) ? gpu() : NULL;
-}
-
-JsonNode *at_core_gpu_test(struct at_core *core, const struct at_actor *actor, const char *name,
-                           const char *victim, const char *neighbour, GError **error)
-{
-    note(actor, "gpu_test %s %s %s", name, victim ? victim : "-", neighbour ? neighbour : "-");
-    return job(name, error);
-}
-
-JsonNode *at_core_gpu_plan(struct at_core *core, JsonNode *definition, char **ret_pointer,
-                           GError **error)
-{
-    return at_json_parse("{\"vdc\":\"team\",\"grants\":[],\"refused\":null}", -1, NULL);
-}
-
-char *at_core_metrics(struct at_core *core, GError **error)
-{
-    return g_strdup("# TYPE atoll_gpu_info gauge\n");
-}
-
 /* ---- jobs ---- */
 
 JsonNode *at_core_job_list(struct at_core *core, const char *state, const char *vdc, GError **error)
 {
-    note(NULL, "job_list %s %s", state ? state : "-", vdc ? vdc : "-");
-    return list(job_view);
+    double_note(NULL, "job_list %s %s", state ? state : "-", vdc ? vdc : "-");
+    return double_list(job_view);
 }
 
 JsonNode *at_core_job_view(struct at_core *core, const char *id, GError **error)
 {
-    return job(id, error);
+    return double_job(id, error);
 }
 
 JsonNode *at_core_job_cancel(struct at_core *core, const struct at_actor *actor, const char *id,
                              GError **error)
 {
-    note(actor, "job_cancel %s", id);
-    return job(id, error);
+    double_note(actor, "job_cancel %s", id);
+    return double_job(id, error);
 }
 
 /* ---- events ---- */
@@ -522,7 +361,7 @@ static gboolean emit(gpointer data)
                                             ",\"type\":\"%s\",\"subject\":\"rag-team\",\"actor\":"
                                             "null,\"data\":{\"padding\":\"%s\"}}",
                                             id, e->type, padding);
-    JsonNode *event = parse(text);
+    JsonNode *event = double_parse(text);
     g_ptr_array_add(d.events, event);
     g_autoptr(GPtrArray) now = g_ptr_array_new();
     for (unsigned i = 0; i < d.watches->len; i++)

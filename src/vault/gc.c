@@ -361,7 +361,9 @@ static bool move_record(const struct at_record *record, uint64_t offset, const u
     bool found;
     if (!at_index_lookup(m->gc->vault->index, &record->digest, &place, &found, error))
         return false;
-    if (!found || place.pack != m->pack || place.offset != offset)
+    /* A copy that is known to be damaged must not come to lie behind a good one. */
+    if (!found || place.pack != m->pack || place.offset != offset ||
+        at_store_distrusts(m->gc->vault->store, &record->digest))
         return true;
     m->moved += at_record_size(record->stored);
     return !cancelled(m->gc, error) &&

@@ -311,15 +311,24 @@ bool at_index_get(struct at_index_txn *t, const struct at_digest *digest,
     return get_place(t->env, t->txn, digest, ret_place, ret_found, error);
 }
 
+static void count(struct at_index_stats *stats, const struct at_place *place, bool more)
+{
+    uint64_t chunks = place->kind == AT_KIND_CHUNK, bytes = chunks ? place->plain : 0;
+    stats->objects += more ? 1 : -1;
+    stats->chunks += more ? chunks : -chunks;
+    stats->plain_bytes += more ? bytes : -bytes;
+}
+
 bool at_index_put(struct at_index_txn *t, const struct at_digest *digest,
                   const struct at_place *place, GError **error)
 {
     struct at_place old;
-    bool found = true;
+    bool found = false;
     g_autoptr(GError) local = NULL;
-    /* A row that means nothing any more is replaced like any other. */
-    if (!get_place(t->env, t->txn, digest, &old, &found, &local) &&
-        local->code != AT_ERROR_CORRUPT) {
+    /* A row that means nothing any more is replaced like any other; what it counted for is not
+     * known, so it counts on. */
+    bool known = get_place(t->env, t->txn, digest, &old, &found, &local);
+    if (!known && local->code != AT_ERROR_CORRUPT) {
         g_propagate_error(error, g_steal_pointer(&local));
         return false;
     }
@@ -330,11 +339,10 @@ bool at_index_put(struct at_index_txn *t, const struct at_digest *digest,
     note_use(t->env);
     if (rc)
         return at_index_fail(error, rc, "put");
-    if (!found) {
-        t->stats.objects++;
-        t->stats.chunks += place->kind == AT_KIND_CHUNK;
-        t->stats.plain_bytes += place->kind == AT_KIND_CHUNK ? place->plain : 0;
-    }
+    if (known && found)
+        count(&t->stats, &old, false);
+    if (known)
+        count(&t->stats, place, true);
     return true;
 }
 
@@ -354,9 +362,7 @@ bool at_index_delete(struct at_index_txn *t, const struct at_digest *digest, GEr
     rc = mdb_del(t->txn, t->env->t[AT_INDEX_BAD], &key, NULL);
     if (rc && rc != MDB_NOTFOUND)
         return at_index_fail(error, rc, "leave quarantine");
-    t->stats.objects--;
-    t->stats.chunks -= old.kind == AT_KIND_CHUNK;
-    t->stats.plain_bytes -= old.kind == AT_KIND_CHUNK ? old.plain : 0;
+    count(&t->stats, &old, false);
     return true;
 }
 

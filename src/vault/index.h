@@ -66,8 +66,8 @@ struct at_index_txn *at_index_begin(struct at_index *index, GError **error);
 bool at_index_commit(struct at_index_txn *txn, GError **error);
 void at_index_abort(struct at_index_txn *txn);
 
-/* In place of an existing row: the newest copy counts, because gc leaves alone what lies behind the
- * start of a session, and another copy may lie before it. */
+/* In place of an existing row. Whoever calls sees to it that the newest copy counts: gc leaves
+ * alone what lies behind the start of a session, and another copy may lie before it. */
 bool at_index_put(struct at_index_txn *txn, const struct at_digest *digest,
                   const struct at_place *place, GError **error);
 bool at_index_get(struct at_index_txn *txn, const struct at_digest *digest,

@@ -52,6 +52,22 @@ static bool decode_into(const struct at_record *record, const uint8_t *payload, 
     return false;
 }
 
+/* The first byte of what is hashed says what it is (docs/vault-format.md, section 1): without this
+ * a blob could be made of a chunk's two halves, and have the chunk's name. */
+static bool is_of_kind(uint8_t kind, const uint8_t *data, size_t len)
+{
+    switch (kind) {
+    case AT_KIND_CHUNK:
+        return true; /* the byte is put in front of each block */
+    case AT_KIND_NODE:
+        return len > 0 && data[0] == 0x02;
+    case AT_KIND_DISK:
+        return len > 0 && data[0] == 0x03;
+    default:
+        return len > 0 && data[0] >= 0x20;
+    }
+}
+
 /* @ret_blocks: of a chunk also the names of its blocks; or NULL. */
 static struct at_buf *prove(const struct at_record *record, const uint8_t *payload,
                             struct at_digest *ret_blocks, GError **error)
@@ -60,6 +76,10 @@ static struct at_buf *prove(const struct at_record *record, const uint8_t *paylo
     struct at_digest actual;
     if (!decode_into(record, payload, buf->data, error))
         return NULL;
+    if (!is_of_kind(record->kind, buf->data, buf->len)) {
+        corrupt(&record->digest, record->kind, "is of another kind", error);
+        return NULL;
+    }
     if (ret_blocks && record->kind == AT_KIND_CHUNK)
         at_hash_chunk_blocks(buf->data, buf->len, &actual, ret_blocks);
     else

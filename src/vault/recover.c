@@ -68,15 +68,27 @@ static bool add_record(const struct at_record *record, uint64_t offset, const ui
                        void *user, GError **error)
 {
     struct adding *a = user;
-    struct at_place place = {
-        .pack = a->pack,
-        .stored = record->stored,
-        .plain = record->plain,
-        .kind = record->kind,
-        .codec = record->codec,
-        .offset = offset,
-    };
-    return at_index_put(a->txn, &record->digest, &place, error);
+    struct at_place known, place = {
+                               .pack = a->pack,
+                               .stored = record->stored,
+                               .plain = record->plain,
+                               .kind = record->kind,
+                               .codec = record->codec,
+                               .offset = offset,
+                           };
+    bool found = false;
+    g_autoptr(GError) local = NULL;
+    /* Bytes of a commit that failed may lie before a copy that is in the index: the last one
+     * counts.
+     */
+    if (!at_index_get(a->txn, &record->digest, &known, &found, &local) &&
+        local->code != AT_ERROR_CORRUPT) {
+        g_propagate_error(error, g_steal_pointer(&local));
+        return false;
+    }
+    bool later = found && (known.pack > place.pack ||
+                           (known.pack == place.pack && known.offset > place.offset));
+    return later || at_index_put(a->txn, &record->digest, &place, error);
 }
 
 /* Adds what @file has behind @from to the index and cuts a torn tail off; one that has nothing is

@@ -327,19 +327,19 @@ bool at_store_distrusts(struct at_store *store, const struct at_digest *digest)
  * append.  What another thread has reserved is waited for: only when it is appended will the
  * caller's flush commit it, and when that failed the reservation is the caller's.  The other thread
  * needs nothing but `lock` to get there.  *ret_replace: a damaged copy is there. */
-static bool find_or_reserve(struct at_store *store, const struct at_digest *digest, bool *ret_found,
-                            bool *ret_replace, GError **error)
+static bool find_or_reserve(struct at_store *store, uint8_t kind, const struct at_digest *digest,
+                            bool *ret_found, bool *ret_replace, GError **error)
 {
-    bool ok = true, found, bad, absent = false;
+    bool ok = true, found, bad, absent = false, other = false;
     g_mutex_lock(&store->lock);
     for (;;) {
         found = find_row(store, digest);
-        bad = g_hash_table_contains(store->distrusted, digest);
+        bad = other || g_hash_table_contains(store->distrusted, digest);
         if (found)
             break;
         if (g_hash_table_contains(store->in_flight, digest)) {
             g_cond_wait(&store->landed, &store->lock);
-            absent = false;
+            absent = other = false;
             continue;
         }
         if (absent || bad) {
@@ -351,10 +351,12 @@ static bool find_or_reserve(struct at_store *store, const struct at_digest *dige
         g_mutex_unlock(&store->lock);
         ok = at_index_lookup(store->index, digest, &place, &found, error);
         g_mutex_lock(&store->lock);
-        if (!ok || found)
+        other = ok && found && place.kind != kind; /* a row that was damaged */
+        if (!ok || (found && !other))
             break;
         /* Another thread may have put and committed it since the look. */
         absent = store->settled == settled;
+        other = other && absent;
     }
     g_mutex_unlock(&store->lock);
     *ret_found = found;
@@ -368,7 +370,7 @@ bool at_store_put(struct at_vault_session *session, uint8_t kind, const struct a
     struct at_store *store = session->vault->store;
     bool found, replace;
     g_rw_lock_reader_lock(&session->vault->sweep_lock);
-    bool ok = find_or_reserve(store, digest, &found, &replace, error);
+    bool ok = find_or_reserve(store, kind, digest, &found, &replace, error);
     if (ok && found)
         at_session_hit(session, digest);
     g_rw_lock_reader_unlock(&session->vault->sweep_lock);

@@ -189,7 +189,11 @@ static bool check_there(const struct at_digest *digest, uint8_t kind, void *user
 {
     struct at_place place;
     bool found;
-    return place_of(user, digest, &place, &found, error);
+    if (!place_of(user, digest, &place, &found, error))
+        return false;
+    if (found && place.kind != kind)
+        add_problem(user, digest, "is of another kind");
+    return true;
 }
 
 /* As check_there, and reads it with the next batch. */

@@ -12,6 +12,8 @@
 #include "base/error.h"
 #include "base/fault.h"
 #include "disk.h"
+#include "lib/at-test.h"
+#include "vault/hash.h"
 #include "vault/vault-internal.h"
 
 #define SIZE (1u << 20)
@@ -34,15 +36,21 @@ static void lose_index(struct fixture *f)
     g_assert_true(at_remove_tree(index, NULL));
 }
 
-static unsigned problems(struct fixture *f)
+/* @percent  of the objects are read; that they are there is looked at for all that roots need */
+static unsigned problems_in(struct fixture *f, double percent)
 {
     g_autoptr(GError) error = NULL;
     struct at_verify_report *report;
-    at_vault_verify(f->vault, 100, NULL, NULL, NULL, &report, &error);
+    at_vault_verify(f->vault, percent, NULL, NULL, NULL, &report, &error);
     g_assert_no_error(error);
     unsigned n = report->problems->len;
     at_verify_report_free(report);
     return n;
+}
+
+static unsigned problems(struct fixture *f)
+{
+    return problems_in(f, 100);
 }
 
 static void set_root(struct fixture *f, const struct at_digest *root)
@@ -137,29 +145,45 @@ static void gc_around(void)
 
 /* A guest writes what looks like the record of a chunk that is not what it says. When the header in
  * front is damaged, recovery comes upon it. */
-static void forged(void)
+/* The bytes of a guest's disk that do not compress, with a record of its own among them. */
+static uint8_t *disk_with(struct at_record *record, const uint8_t *payload)
 {
-    struct fixture f;
-    fixture_open(&f);
     GRand *r = g_rand_new_with_seed(3);
-    g_autofree uint8_t *disk = g_malloc(SIZE);
+    uint8_t *disk = g_malloc(SIZE);
     for (size_t i = 0; i < SIZE; i++)
         disk[i] = (uint8_t)g_rand_int(r);
-    struct at_record record = {.kind = AT_KIND_CHUNK, .plain = AT_BLOCK, .stored = AT_BLOCK};
-    memset(record.digest.bytes, 0xab, AT_DIGEST_LEN);
-    record.check = at_check(disk + 512 + AT_RECORD_HEADER, AT_BLOCK);
-    at_record_encode(&record, disk + 512);
-    struct at_digest root, again;
-    ingest(&f, disk, SIZE, &root, NULL);
-    g_autofree char *pack = in_vault(&f, "packs/00000001.pack");
+    if (payload)
+        memcpy(disk + 512 + AT_RECORD_HEADER, payload, record->stored);
+    record->check = at_check(disk + 512 + AT_RECORD_HEADER, record->stored);
+    at_record_encode(record, disk + 512);
+    g_rand_free(r);
+    return disk;
+}
+
+/* Damages the record that the guest's one lies in, so that a scan steps into it. */
+static void step_into(struct fixture *f, const uint8_t *disk)
+{
+    g_autofree char *pack = in_vault(f, "packs/00000001.pack");
     g_autofree char *bytes = NULL;
     gsize len;
     g_assert_true(g_file_get_contents(pack, &bytes, &len, NULL));
     char *found = memmem(bytes, len, disk + 512, AT_RECORD_HEADER);
     g_assert_nonnull(found);
-    lose_index(&f);
     at_autofd fd = open(pack, O_WRONLY | O_CLOEXEC);
     g_assert_cmpint(pwrite(fd, "?", 1, found - bytes - 512 - (gssize)AT_RECORD_HEADER), ==, 1);
+}
+
+static void forged(void)
+{
+    struct fixture f;
+    fixture_open(&f);
+    struct at_record record = {.kind = AT_KIND_CHUNK, .plain = AT_BLOCK, .stored = AT_BLOCK};
+    memset(record.digest.bytes, 0xab, AT_DIGEST_LEN);
+    g_autofree uint8_t *disk = disk_with(&record, NULL);
+    struct at_digest root, again;
+    ingest(&f, disk, SIZE, &root, NULL);
+    lose_index(&f);
+    step_into(&f, disk);
     fixture_reopen(&f);
     struct at_place place;
     bool there = true;
@@ -168,7 +192,113 @@ static void forged(void)
     ingest(&f, disk, SIZE, &again, NULL);
     check_disk(f.vault, &root, disk, SIZE);
     g_assert_cmpuint(problems(&f), ==, 0);
-    g_rand_free(r);
+    fixture_close(&f);
+}
+
+/* What the two halves of somebody else's chunk hash to is the chunk's name: as a blob it would
+ * prove it, and take the place of the chunk. */
+static void forged_as_another_kind(void)
+{
+    struct fixture f;
+    fixture_open(&f);
+    uint8_t other[2 * AT_BLOCK], halves[1 + 2 * AT_DIGEST_LEN] = {0x01};
+    struct at_digest half, root, own;
+    for (size_t i = 0; i < sizeof other; i++)
+        other[i] = (uint8_t)(i * 7 + i / AT_BLOCK + 1);
+    for (unsigned i = 0; i < 2; i++) {
+        at_hash_block(other + i * AT_BLOCK, &half);
+        memcpy(halves + 1 + i * AT_DIGEST_LEN, half.bytes, AT_DIGEST_LEN);
+    }
+    struct at_record record = {
+        .kind = AT_KIND_BLOB, .plain = sizeof halves, .stored = sizeof halves};
+    at_hash_chunk(other, sizeof other, &record.digest);
+    g_autofree uint8_t *disk = disk_with(&record, halves);
+    ingest(&f, other, sizeof other, &root, NULL);
+    ingest(&f, disk, SIZE, &own, NULL);
+    lose_index(&f);
+    step_into(&f, disk);
+    fixture_reopen(&f);
+    struct at_place place;
+    bool there;
+    g_assert_true(at_object_place(f.vault, &record.digest, &place, &there, NULL));
+    g_assert_true(there);
+    g_assert_cmpint(place.kind, ==, AT_KIND_CHUNK);
+    check_disk(f.vault, &root, other, sizeof other);
+    fixture_close(&f);
+}
+
+static void set_row(struct fixture *f, const struct at_digest *digest, const struct at_place *place)
+{
+    g_autoptr(GError) error = NULL;
+    struct at_index_txn *txn = at_index_begin(f->vault->index, &error);
+    g_assert_no_error(error);
+    g_assert_true(at_test_ok(at_index_put(txn, digest, place, &error), &error));
+    g_assert_true(at_test_ok(at_index_commit(txn, &error), &error));
+}
+
+/* A row that is damaged so: the next put of the content takes its place, and nothing is miscounted.
+ */
+static void row_of_another_kind(void)
+{
+    struct fixture f;
+    fixture_open(&f);
+    uint8_t disk[AT_BLOCK] = {1};
+    struct at_digest root, chunk;
+    struct at_vault_stats before, after;
+    struct at_place place;
+    bool there;
+    ingest(&f, disk, sizeof disk, &root, NULL);
+    set_tree_root(&f, "disk/a", &root);
+    at_vault_stats(f.vault, &before, NULL);
+    at_hash_chunk(disk, sizeof disk, &chunk);
+    g_assert_true(at_object_place(f.vault, &chunk, &place, &there, NULL));
+    place.kind = AT_KIND_BLOB;
+    set_row(&f, &chunk, &place);
+    g_assert_cmpuint(problems_in(&f, 0), ==, 1);
+    g_assert_cmpuint(problems(&f), ==, 1);
+    ingest(&f, disk, sizeof disk, &root, NULL);
+    check_disk(f.vault, &root, disk, sizeof disk);
+    g_assert_cmpuint(problems(&f), ==, 0);
+    at_vault_stats(f.vault, &after, NULL);
+    g_assert_cmpuint(before.chunks, ==, after.chunks);
+    g_assert_cmpuint(before.plain_bytes, ==, after.plain_bytes);
+
+    /* The same before anybody has noticed. */
+    set_row(&f, &chunk, &place);
+    ingest(&f, disk, sizeof disk, &root, NULL);
+    fixture_reopen(&f); /* nothing is in a cache */
+    check_disk(f.vault, &root, disk, sizeof disk);
+    fixture_close(&f);
+}
+
+/* What a failed commit has left in an older pack is found at the next start. */
+static void older_copy(void)
+{
+    g_autoptr(GError) error = NULL;
+    struct fixture f;
+    fixture_open(&f);
+    uint8_t disk[AT_BLOCK] = {1};
+    struct at_digest root, chunk;
+    struct at_place place;
+    bool there;
+    ingest(&f, disk, sizeof disk, &root, NULL);
+    at_hash_chunk(disk, sizeof disk, &chunk);
+    at_store_roll(f.vault->store);
+    at_store_distrust(f.vault->store, &chunk); /* so that it is put again */
+    ingest(&f, disk, sizeof disk, &root, NULL);
+    g_autoptr(GArray) metas = at_index_packs(f.vault->index, &error);
+    g_assert_no_error(error);
+    g_assert_cmpuint(metas->len, ==, 2);
+    struct at_pack_meta first = g_array_index(metas, struct at_pack_meta, 0);
+    first.indexed = AT_PACK_HEADER;
+    struct at_index_txn *txn = at_index_begin(f.vault->index, &error);
+    g_assert_true(at_test_ok(at_index_pack_put(txn, &first, &error), &error));
+    g_assert_true(at_test_ok(at_index_commit(txn, &error), &error));
+    fixture_reopen(&f);
+    g_assert_true(at_object_place(f.vault, &chunk, &place, &there, NULL));
+    g_assert_true(there);
+    g_assert_cmpuint(place.pack, ==, first.id + 1);
+    check_disk(f.vault, &root, disk, sizeof disk);
     fixture_close(&f);
 }
 
@@ -325,6 +455,12 @@ int main(int argc, char **argv)
     g_test_add_func("/vault/gc/a-sector-that-cannot-be-read-keeps-its-pack-and-nothing-else",
                     gc_around);
     g_test_add_func("/vault/recovery/a-record-that-a-guest-has-forged-is-none", forged);
+    g_test_add_func("/vault/recovery/a-record-that-proves-a-name-of-another-kind-is-none",
+                    forged_as_another_kind);
+    g_test_add_func("/vault/recovery/a-row-of-another-kind-is-told-and-replaced",
+                    row_of_another_kind);
+    g_test_add_func("/vault/recovery/an-older-copy-does-not-take-the-place-of-a-newer-one",
+                    older_copy);
     g_test_add_func("/vault/recovery/a-pack-that-was-to-be-removed-holds-no-space", empties);
     g_test_add_func("/vault/recovery/syncs-the-names-of-packs-before-a-commit", syncs_names);
     g_test_add_func("/vault/recovery/an-index-that-was-cut-anywhere-is-rebuilt", cut_index);

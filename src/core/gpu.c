@@ -25,6 +25,7 @@ struct at_gpus {
     struct at_gpu_host host;
     struct at_nvml_faults *faults;
     char *nvml_why; /* why there is no NVML */
+    char *deaf_why; /* why errors of cards are not heard, or NULL */
     GMutex lock;    /* guards all below; the innermost */
     GCond idle;
     GPtrArray *cards;
@@ -73,18 +74,31 @@ const struct at_gpu_card *at_gpus_find(const GPtrArray *cards, const char *id)
 
 /* ---- scanning ---- */
 
+/* Asked again when it did not work: cards that report errors may come back from guests. */
+static void hear_faults(struct at_gpus *g)
+{
+    g_autoptr(GError) error = NULL;
+    g->faults = at_nvml_faults_new(g->host.nvml, at_gpu_fault_met, g->core, &error);
+    if (g_strcmp0(g->deaf_why, error ? error->message : NULL) == 0)
+        return;
+    g_free(g->deaf_why);
+    g->deaf_why = error ? g_strdup(error->message) : NULL;
+    if (error)
+        at_core_log("errors that GPUs report are not heard: %s", error->message);
+}
+
 /* With the lock of the host held. A library that was not there is asked for again: its driver may
  * have been loaded meanwhile. */
 static void open_nvml(struct at_gpus *g)
 {
     g_autoptr(GError) error = NULL;
-    if (g->host.nvml)
-        return;
-    g->host.nvml = at_nvml_open(g_getenv("ATOLL_NVML"), &error);
-    g_free(g->nvml_why);
-    g->nvml_why = g->host.nvml ? NULL : g_strdup(error->message);
-    if (g->host.nvml)
-        g->faults = at_nvml_faults_new(g->host.nvml, at_gpu_fault_met, g->core, NULL);
+    if (!g->host.nvml) {
+        g->host.nvml = at_nvml_open(g_getenv("ATOLL_NVML"), &error);
+        g_free(g->nvml_why);
+        g->nvml_why = g->host.nvml ? NULL : g_strdup(error->message);
+    }
+    if (g->host.nvml && !g->faults)
+        hear_faults(g);
 }
 
 static void close_nvml(struct at_gpus *g)

@@ -260,6 +260,24 @@ def sick(site):
     check(gpus(site)["0000:41:00.0"]["state"] == "free", "not released")
 
 
+def worn(site):
+    """So is one whose memory has rows that could not be replaced."""
+    state = os.environ["ATOLL_NVML_DOUBLE"]
+    with open(state, encoding="ascii") as f:
+        text = f.read()
+    with open(state, "w", encoding="ascii") as f:
+        f.write(text.replace("h100-pcie", "h100-pcie rows-uncorrected=3 rows-failed=1"))
+    wait_until("the quarantine", lambda: gpus(site)["0000:41:00.0"]["state"] == "quarantined", 60)
+    check("rows that could not be replaced" in gpus(site)["0000:41:00.0"]["quarantined"],
+          f"{gpus(site)}")
+
+
+def deaf(site):
+    """Errors of cards are heard also when the library could not tell of any at the start."""
+    site.atoll("gpu", "rescan")
+    sick(site)
+
+
 if __name__ == "__main__":
     if os.geteuid() != 0:
         skip_all("needs root")
@@ -281,4 +299,7 @@ if __name__ == "__main__":
         ("the-isolation-test-tells-what-it-saw", on_cards(tested, H100, NO_RESET)),
         ("metrics-are-there-for-prometheus", on_cards(metrics, H100, nvml=HOST)),
         ("a-card-that-fails-is-taken-out-of-use", on_cards(sick, H100, nvml=HOST)),
+        ("a-card-whose-memory-is-worn-out-is-taken-out-of-use", on_cards(worn, H100, nvml=HOST)),
+        ("a-library-that-was-deaf-at-first-is-asked-again",
+         on_cards(deaf, H100, nvml=HOST + "fail nvmlEventSetCreate 999 0 1\n")),
     ]))

@@ -247,11 +247,12 @@ struct at_core *at_core_open(const struct at_core_config *config, GError **error
     at_node_open(core);
     if (!at_gpus_open(core, config->gpu_isolation, error))
         goto fail;
-    if (!at_core_adopt(core, error) || !at_machines_unpin_unknown(core, error) ||
-        !at_jobs_recover(core, error) || !at_seal_what_is_left(core, error) ||
+    if (!at_core_adopt(core, error) || !at_machines_unpin_unknown(core, error))
+        goto fail;
+    at_gpu_reconcile_first(core);
+    if (!at_jobs_recover(core, error) || !at_seal_what_is_left(core, error) ||
         !at_core_reconcile_start(core, error))
         goto fail;
-    at_gpu_reconcile_later(core);
     at_watchdog_start(core);
     at_scrub_start(core, config->verify_days,
                    (uint64_t)(config->verify_mib ? config->verify_mib : VERIFY_MIB) << 20);

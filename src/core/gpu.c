@@ -13,7 +13,7 @@
 #include "gpu/placement.h"
 
 enum { SCAN = 1, SETTLE = 2 };
-enum { FIRST_SCAN_MS = 20000, CLOSE_MS = 15000 };
+enum { FIRST_SCAN_MS = 20000, FIRST_SETTLE_MS = 30000, CLOSE_MS = 15000 };
 
 struct at_gpus {
     struct at_core *core;
@@ -205,6 +205,15 @@ void at_gpus_scan_later(struct at_core *core)
 void at_gpu_reconcile_later(struct at_core *core)
 {
     later(core, SETTLE);
+}
+
+void at_gpu_reconcile_first(struct at_core *core)
+{
+    later(core, SETTLE);
+    if (!wait_idle(core->gpus, FIRST_SETTLE_MS))
+        at_core_log(
+            "GPUs that nobody uses any more are not given back within %d s; it goes on beside",
+            FIRST_SETTLE_MS / 1000);
 }
 
 static void host_changed(void *user)

@@ -80,6 +80,8 @@ void at_gpu_release(struct at_core *core, const char *machine_id, enum at_gpu_re
 void at_gpu_reconcile(struct at_core *core);
 /* The same soon, in a thread of its own. Any thread. */
 void at_gpu_reconcile_later(struct at_core *core);
+/* At the start, before any workstation is started: waits for it, for a while. */
+void at_gpu_reconcile_first(struct at_core *core);
 
 /* ---- snapshots and clones (gpu-clone.c) ---- */
 enum at_gpu_wish {

@@ -149,7 +149,8 @@ def crashes_at_the_end(point):
         apply("ending", H100)
         daemon.atoll("stop", "ending", "one", "--force", "--no-wait", check_rc=False)
         check(daemon.wait_dead(30), f"{point} was not passed")
-        daemon.start()
+        daemon.start()  # it serves, and starts what should run, when that is done
+        check(gpus()[EDU_ALONE]["holds"] == [], f"still held: {gpus()[EDU_ALONE]['holds']}")
         daemon.wait_idle()
         free_again(EDU_ALONE)
         delete("ending")

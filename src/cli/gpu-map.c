@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "cli/gpu-device.h"
 #include "cli/text.h"
 
 enum { CELLS = 8, CELLS_MAX = 16, LETTERS = 26 };
@@ -139,6 +140,21 @@ static void add_card(struct at_table *table, JsonObject *gpu, bool first_of_node
     }
 }
 
+/* One line for each node that has a card of NVIDIA's, which all have the same driver. */
+static void print_drivers(JsonArray *gpus)
+{
+    const char *node = NULL;
+    for (unsigned i = 0; gpus && i < json_array_get_length(gpus); i++) {
+        JsonObject *gpu = json_array_get_object_element(gpus, i);
+        const char *its = at_json_str(gpu, "node", "");
+        g_autofree char *driver = at_gpu_driver_text(gpu);
+        if (!driver || g_strcmp0(node, its) == 0)
+            continue;
+        at_text_line(stdout, "%s: NVIDIA driver %s", its, driver);
+        node = its;
+    }
+}
+
 void at_gpu_map_print(JsonArray *gpus)
 {
     static const char *const heads[] = {"NODE",  "GPU", "NAME",   ">MEMORY",
@@ -152,4 +168,5 @@ void at_gpu_map_print(JsonArray *gpus)
         node = its;
     }
     at_table_print(table, "no GPU in this host; atoll gpu rescan looks again");
+    print_drivers(gpus);
 }

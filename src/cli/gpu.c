@@ -8,6 +8,7 @@
 #include "base/json.h"
 #include "cli/cli.h"
 #include "cli/client.h"
+#include "cli/gpu-device.h"
 #include "cli/job-wait.h"
 #include "cli/text.h"
 #include "wire/definition-file.h"
@@ -142,37 +143,27 @@ static void show_test(JsonObject *gpu)
     }
 }
 
-static void show_health(JsonObject *gpu)
+/* The reason is said once when it is the same for the card and for the whole library. */
+static void show_driver(JsonObject *gpu)
 {
-    JsonObject *h = at_json_obj(gpu, "health");
-    int64_t temperature = at_json_int(h, "temperature_c", -1000);
-    int64_t power = at_json_int(h, "power_mw", -1), used = at_json_int(h, "memory_used", -1);
-    if (temperature > -1000)
-        at_text_field_take("temperature", g_strdup_printf("%d C", (int)temperature));
-    if (power >= 0)
-        at_text_field_take("power", g_strdup_printf("%.0f W of %.0f W", (double)power / 1000,
-                                                    at_json_num(h, "power_limit_mw", 0) / 1000));
-    if (used >= 0)
-        at_text_field_take("memory used", at_text_size((uint64_t)used));
-}
-
-static void show_neighbours(JsonObject *gpu)
-{
-    JsonArray *list = at_json_arr(gpu, "neighbours");
-    for (unsigned i = 0; list && i < json_array_get_length(list); i++) {
-        JsonObject *n = json_array_get_object_element(list, i);
-        at_text_field_take("in its group",
-                           g_strdup_printf("%s %s, driver %s", at_json_str(n, "address", "?"),
-                                           at_json_str(n, "name", "unknown"),
-                                           at_json_str(n, "driver", "none")));
-    }
+    const char *unknown = at_json_str(gpu, "unknown", NULL);
+    const char *driver = at_json_str(gpu, "driver", NULL);
+    const char *why = at_json_str(at_json_obj(gpu, "nvidia"), "unknown", NULL);
+    g_autofree char *version = at_gpu_driver_text(gpu);
+    if (unknown)
+        at_text_field("unknown", unknown);
+    if (driver)
+        at_text_field("driver", driver);
+    if (version)
+        at_text_field("nvidia driver",
+                      unknown && g_strcmp0(unknown, why) == 0 ? "unknown" : version);
 }
 
 static int run_show(struct at_cli *cli, char **args)
 {
-    static const char *const fields[] = {"id",       "node",        "address",      "vendor",
-                                         "name",     "serial",      "architecture", "state",
-                                         "reserved", "quarantined", "unknown",      "driver"};
+    static const char *const fields[] = {"id",       "node",       "address",      "vendor",
+                                         "name",     "serial",     "architecture", "state",
+                                         "reserved", "quarantined"};
     GError *error = NULL;
     g_autoptr(JsonNode) node = at_client_get(at_cli_client(cli), &error, "/v1/gpus/%s", args[0]);
     if (!node)
@@ -185,14 +176,13 @@ static int run_show(struct at_cli *cli, char **args)
         if (value)
             at_text_field(fields[i], value);
     }
-    int64_t memory = at_json_int(gpu, "memory", 0), group = at_json_int(gpu, "iommu_group", -1);
+    int64_t memory = at_json_int(gpu, "memory", 0);
+    show_driver(gpu);
     at_text_field_take("memory", memory ? at_text_size((uint64_t)memory) : g_strdup("unknown"));
-    if (group >= 0)
-        at_text_field_take("iommu group", g_strdup_printf("%d", (int)group));
     if (at_json_bool(gpu, "mixed", false))
         at_text_field("vGPU sizes", "may differ");
-    show_neighbours(gpu);
-    show_health(gpu);
+    at_gpu_device_print(gpu);
+    at_gpu_health_print(gpu);
     show_modes(gpu);
     show_holds(gpu);
     show_past(gpu);

@@ -278,6 +278,7 @@ void at_core_close(struct at_core *core)
     }
     at_gpus_close(core);
     at_nbd_close(core);
+    g_clear_pointer(&core->gpu_faults, g_hash_table_unref);
     g_clear_pointer(&core->restarts, at_restarts_free);
     g_clear_pointer(&core->supervisor, at_supervisor_free);
     g_clear_pointer(&core->machine_locks, at_machine_locks_free);

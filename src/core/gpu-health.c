@@ -14,6 +14,24 @@ struct fault {
     bool fatal;
 };
 
+static void count_fault(struct at_core *core, const char *id)
+{
+    if (!core->gpu_faults)
+        core->gpu_faults = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+    uint64_t *n = g_hash_table_lookup(core->gpu_faults, id);
+    if (!n) {
+        n = g_new0(uint64_t, 1);
+        g_hash_table_insert(core->gpu_faults, g_strdup(id), n);
+    }
+    (*n)++;
+}
+
+uint64_t at_gpu_faults_heard(GHashTable *faults, const char *id)
+{
+    const uint64_t *n = faults ? g_hash_table_lookup(faults, id) : NULL;
+    return n ? *n : 0;
+}
+
 static gboolean handle_fault(void *user)
 {
     struct fault *f = user;
@@ -22,6 +40,7 @@ static gboolean handle_fault(void *user)
         const struct at_gpu_card *card = cards->pdata[i];
         if (!g_str_equal(card->address, f->address))
             continue;
+        count_fault(f->core, card->id);
         if (f->fatal) {
             at_gpu_quarantine(f->core, card->id, f->reason);
         } else {

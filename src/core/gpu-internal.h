@@ -9,6 +9,15 @@ bool at_gpus_compare(struct at_core *core, GPtrArray *cards, GError **error);
 /* @user: the core (gpu-health.c). */
 void at_gpu_fault_met(const char *address, unsigned xid, bool lost, void *user);
 
+/* ---- what was discovered, for people (gpu-device-view.c) ---- */
+/* NVIDIA's driver on the card's host: {"driver", "cuda", "unknown"} */
+JsonObject *at_gpu_versions_json(const struct at_gpu_card *card);
+JsonObject *at_gpu_mig_json(const struct at_gpu_card *card);
+/* @faults  that were heard of the card */
+JsonObject *at_gpu_health_json(const struct at_gpu_health *health, uint64_t faults);
+/* All else, into the card's own object. */
+void at_gpu_device_add(JsonObject *o, const struct at_gpu_card *card);
+
 /* ---- single holds (gpu-attach.c) ---- */
 
 /* One hold, by names that stay while records are loaded again. */

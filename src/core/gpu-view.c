@@ -4,7 +4,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
-#include "core/gpu.h"
+#include "core/gpu-internal.h"
 
 const char *at_gpu_state(const struct at_gpu_card *card, const at_gpu_rec *rec)
 {
@@ -20,14 +20,6 @@ const char *at_gpu_state(const struct at_gpu_card *card, const at_gpu_rec *rec)
     if (rec->reserved)
         return "reserved";
     return usable ? "free" : "unusable";
-}
-
-static JsonArray *strings(char *const *list)
-{
-    JsonArray *arr = json_array_new();
-    for (; list && *list; list++)
-        json_array_add_string_element(arr, *list);
-    return arr;
 }
 
 /* {"passthrough": null, "vgpu": "why not", ...} */
@@ -78,101 +70,6 @@ static JsonArray *past_json(const at_gpu_rec *rec)
     return arr;
 }
 
-static void set_known(JsonObject *o, const char *name, bool known, int64_t value)
-{
-    if (known)
-        json_object_set_int_member(o, name, value);
-    else
-        json_object_set_null_member(o, name);
-}
-
-static JsonObject *health_json(const struct at_gpu_health *h)
-{
-    const struct {
-        const char *name;
-        unsigned bit;
-        int64_t value;
-    } values[] = {
-        {"temperature_c", AT_GPU_KNOWS_TEMPERATURE, h->temperature_c},
-        {"power_mw", AT_GPU_KNOWS_POWER, h->power_mw},
-        {"power_limit_mw", AT_GPU_KNOWS_POWER, h->power_limit_mw},
-        {"utilization_percent", AT_GPU_KNOWS_UTILIZATION, h->utilization_gpu},
-        {"memory_used", AT_GPU_KNOWS_MEMORY_USED, (int64_t)h->memory_used},
-        {"ecc_corrected", AT_GPU_KNOWS_ECC, (int64_t)h->ecc_corrected},
-        {"ecc_uncorrected", AT_GPU_KNOWS_ECC, (int64_t)h->ecc_uncorrected},
-        {"rows_corrected", AT_GPU_KNOWS_ROWS, h->rows_corrected},
-        {"rows_uncorrected", AT_GPU_KNOWS_ROWS, h->rows_uncorrected},
-    };
-    JsonObject *o = json_object_new();
-    for (unsigned i = 0; i < G_N_ELEMENTS(values); i++)
-        set_known(o, values[i].name, h->known & values[i].bit, values[i].value);
-    json_object_set_boolean_member(o, "lost", h->lost);
-    return o;
-}
-
-static JsonObject *mig_json(const struct at_gpu_card *card)
-{
-    JsonObject *o = json_object_new();
-    json_object_set_boolean_member(o, "capable", card->mig_capable);
-    json_object_set_boolean_member(o, "on", card->mig_on);
-    json_object_set_boolean_member(o, "pending", card->mig_pending);
-    json_object_set_int_member(o, "slices", card->grid_slices);
-    return o;
-}
-
-static JsonArray *neighbours_json(const struct at_gpu_card *card)
-{
-    JsonArray *arr = json_array_new();
-    for (unsigned i = 0; i < card->neighbours->len; i++) {
-        const struct at_gpu_neighbour *n = card->neighbours->pdata[i];
-        JsonObject *o = json_object_new();
-        json_object_set_string_member(o, "address", n->address);
-        at_json_set_str(o, "name", n->name);
-        at_json_set_str(o, "driver", n->driver);
-        json_object_set_boolean_member(o, "bridge", n->bridge);
-        json_object_set_boolean_member(o, "same_card", n->same_card);
-        json_array_add_object_element(arr, o);
-    }
-    return arr;
-}
-
-static JsonArray *processes_json(const struct at_gpu_card *card)
-{
-    JsonArray *arr = json_array_new();
-    for (unsigned i = 0; i < card->processes->len; i++) {
-        const struct at_gpu_process *p = card->processes->pdata[i];
-        JsonObject *o = json_object_new();
-        json_object_set_int_member(o, "pid", p->pid);
-        at_json_set_str(o, "name", p->name);
-        json_object_set_int_member(o, "memory", (int64_t)p->memory);
-        json_array_add_object_element(arr, o);
-    }
-    return arr;
-}
-
-static JsonArray *profiles_json(const struct at_gpu_card *card)
-{
-    JsonArray *arr = json_array_new();
-    for (unsigned i = 0; i < card->profiles->len; i++)
-        json_array_add_object_element(arr, at_gpu_profile_json(card->profiles->pdata[i]));
-    return arr;
-}
-
-static void add_device(JsonObject *o, const struct at_gpu_card *card)
-{
-    at_json_set_str(o, "driver", card->driver);
-    set_known(o, "iommu_group", card->iommu_group >= 0, card->iommu_group);
-    set_known(o, "numa_node", card->numa_node >= 0, card->numa_node);
-    json_object_set_array_member(o, "reset_methods", strings(card->reset_methods));
-    json_object_set_int_member(o, "window", (int64_t)at_gpu_card_window(card));
-    json_object_set_boolean_member(o, "boot_vga", card->boot_vga);
-    json_object_set_int_member(o, "vfs_on", card->vfs_on);
-    json_object_set_int_member(o, "vfs_total", card->vfs_total);
-    json_object_set_array_member(o, "neighbours", neighbours_json(card));
-    json_object_set_array_member(o, "processes", processes_json(card));
-    json_object_set_array_member(o, "profiles", profiles_json(card));
-}
-
 static double fragmentation(const struct at_gpu_layout *site, const char *id)
 {
     for (unsigned i = 0; i < site->node.n_cards; i++) {
@@ -183,8 +80,9 @@ static double fragmentation(const struct at_gpu_layout *site, const char *id)
     return 0;
 }
 
-static JsonObject *gpu_json(const at_gpu_rec *rec, const struct at_gpu_card *card,
-                            const struct at_gpu_layout *site, bool full)
+static JsonObject *gpu_json(struct at_core *core, const at_gpu_rec *rec,
+                            const struct at_gpu_card *card, const struct at_gpu_layout *site,
+                            bool full)
 {
     JsonObject *o = json_object_new();
     JsonArray *holds = json_array_new();
@@ -194,7 +92,10 @@ static JsonObject *gpu_json(const at_gpu_rec *rec, const struct at_gpu_card *car
     at_json_set_str(o, "vendor", rec->vendor_name);
     at_json_set_str(o, "name", rec->name);
     at_json_set_str(o, "serial", rec->serial);
-    set_known(o, "memory", rec->memory > 0, (int64_t)rec->memory);
+    if (rec->memory)
+        json_object_set_int_member(o, "memory", (int64_t)rec->memory);
+    else
+        json_object_set_null_member(o, "memory");
     at_json_set_str(o, "architecture", card ? card->architecture : NULL);
     json_object_set_string_member(o, "state", at_gpu_state(card, rec));
     at_json_set_str(o, "reserved", rec->reserved);
@@ -212,11 +113,15 @@ static JsonObject *gpu_json(const at_gpu_rec *rec, const struct at_gpu_card *car
     if (!card)
         return o;
     json_object_set_object_member(o, "modes", modes_json(card));
-    json_object_set_object_member(o, "mig", mig_json(card));
-    json_object_set_object_member(o, "health", health_json(&card->health));
+    if (card->vendor == AT_GPU_VENDOR_NVIDIA)
+        json_object_set_object_member(o, "nvidia", at_gpu_versions_json(card));
+    json_object_set_object_member(o, "mig", at_gpu_mig_json(card));
+    json_object_set_object_member(
+        o, "health",
+        at_gpu_health_json(&card->health, at_gpu_faults_heard(core->gpu_faults, rec->id)));
     json_object_set_double_member(o, "fragmentation", fragmentation(site, rec->id));
     if (full)
-        add_device(o, card);
+        at_gpu_device_add(o, card);
     return o;
 }
 
@@ -238,7 +143,7 @@ JsonNode *at_core_gpu_list(struct at_core *core, GError **error)
     for (unsigned i = 0; i < recs->len; i++) {
         const at_gpu_rec *rec = recs->pdata[i];
         json_array_add_object_element(
-            list, gpu_json(rec, at_gpus_find(site->cards, rec->id), site, false));
+            list, gpu_json(core, rec, at_gpus_find(site->cards, rec->id), site, false));
     }
     return at_json_take_arr(list);
 }
@@ -274,7 +179,8 @@ JsonNode *at_core_gpu_view(struct at_core *core, const char *name, GError **erro
     g_autofree char *id = at_gpu_resolve(core, name, error);
     g_autoptr(at_gpu_rec) rec = id ? at_gpu_rec_load(core->catalog, id, error) : NULL;
     g_autoptr(at_gpu_layout) site = rec ? at_gpu_layout_new(core, NULL, NULL, error) : NULL;
-    return site ? at_json_take_obj(gpu_json(rec, at_gpus_find(site->cards, id), site, true)) : NULL;
+    return site ? at_json_take_obj(gpu_json(core, rec, at_gpus_find(site->cards, id), site, true))
+                : NULL;
 }
 
 JsonArray *at_gpu_holds_of(struct at_core *core, const char *vdc, const char *workstation)

@@ -102,6 +102,8 @@ void at_gpu_note_captured(struct at_core *core, const at_vdc *vdc, at_snap *snap
 const char *at_gpu_state(const struct at_gpu_card *card, const at_gpu_rec *rec);
 /* The id of the card that @name means: its id, the beginning of it, or its address. */
 char *at_gpu_resolve(struct at_core *core, const char *name, GError **error);
+/* Errors that the card reported since the daemon started. @faults: of struct at_core. */
+uint64_t at_gpu_faults_heard(GHashTable *faults, const char *id);
 JsonArray *at_gpu_holds_of(struct at_core *core, const char *vdc, const char *workstation);
 /* A card that must not be used any more: told, recorded, and its workstations are dealt with as
  * their policies say. Main thread. */

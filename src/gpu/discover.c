@@ -86,6 +86,24 @@ static void ask_library(struct at_gpu_card *card, struct at_nvml *nvml, const ch
     }
 }
 
+/* Also for cards that its driver does not have at present: it is what they go back to. */
+static void read_versions(struct at_gpu_card *card, struct at_nvml *nvml, const char *why)
+{
+    g_autoptr(GError) error = NULL;
+    if (card->vendor != AT_GPU_VENDOR_NVIDIA)
+        return;
+    if (!nvml) {
+        card->version_unknown = g_strdup(why ? why : "NVIDIA's library is not open");
+    } else if (!at_nvml_answers(nvml, &error)) {
+        card->version_unknown = g_strdup(error->message);
+    } else {
+        card->driver_version = g_strdup(at_nvml_driver_version(nvml));
+        card->cuda_version = g_strdup(at_nvml_cuda_version(nvml));
+        if (!card->driver_version || !card->cuda_version)
+            card->version_unknown = g_strdup("NVIDIA's library does not tell it");
+    }
+}
+
 static void name_processes(struct at_gpu_card *card, const struct at_gpu_paths *paths)
 {
     for (unsigned i = 0; i < card->processes->len; i++) {
@@ -106,6 +124,7 @@ GPtrArray *at_gpu_discover(const struct at_gpu_paths *paths, struct at_nvml *nvm
     for (unsigned i = 0; i < cards->len; i++) {
         struct at_gpu_card *card = cards->pdata[i];
         ask_library(card, nvml, why);
+        read_versions(card, nvml, why);
         name_processes(card, paths);
         g_autofree char *left_out = at_gpu_card_read_vgpu(card, paths);
         at_gpu_card_add_profiles(card);

@@ -149,6 +149,9 @@ struct at_gpu_card {
     char *vendor_name, *name; /* of NVML, else of pci.ids, else "10de:2331" */
     char *
         unknown; /* why the vendor's library said nothing of this card, in one line; NULL: it did */
+    /* NVIDIA's cards: its driver on this host ("580.65.06", "13.0"), the same for all of them; NULL
+     * when unknown, and then why, in one line. */
+    char *driver_version, *cuda_version, *version_unknown;
 
     /* PCI. */
     char *driver;               /* NULL: none */

@@ -146,6 +146,14 @@ void at_nvml_leave(struct at_nvml *nvml)
         g_cond_broadcast(&nvml->left);
 }
 
+bool at_nvml_answers(struct at_nvml *nvml, GError **error)
+{
+    if (!at_nvml_enter(nvml, error))
+        return false;
+    at_nvml_leave(nvml);
+    return true;
+}
+
 bool at_nvml_pause(struct at_nvml *nvml, GError **error)
 {
     g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&nvml->lock);

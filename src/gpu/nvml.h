@@ -21,7 +21,11 @@ void at_nvml_close(struct at_nvml *nvml); /* after its faults were freed */
 bool at_nvml_pause(struct at_nvml *nvml, GError **error);
 void at_nvml_resume(struct at_nvml *nvml);
 
-/* Borrowed: "580.65.06"; "13.0"; NULL when unknown. */
+/* Whether the library can be asked now: its driver may have been unloaded or replaced since it was
+ * opened. UNAVAILABLE with the reason, as at_nvml_open() and at_nvml_pause() say. */
+bool at_nvml_answers(struct at_nvml *nvml, GError **error);
+/* Of the driver that it was opened with, the only one that it works with. Borrowed: "580.65.06";
+ * "13.0"; NULL when unknown. */
 const char *at_nvml_driver_version(const struct at_nvml *nvml);
 const char *at_nvml_cuda_version(const struct at_nvml *nvml);
 

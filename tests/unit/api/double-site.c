@@ -98,7 +98,17 @@ static JsonNode *gpu(void)
 {
     return at_json_parse(
         "{\"id\":\"GPU-1\",\"node\":\"lab\",\"address\":\"0000:41:00.0\",\"name\":\"H100\","
-        "\"state\":\"free\",\"holds\":[]}",
+        "\"state\":\"free\",\"holds\":[],"
+        "\"nvidia\":{\"driver\":\"580.65.06\",\"cuda\":null,\"unknown\":\"it does not tell it\"},"
+        "\"mig\":{\"on\":true,\"instances\":[{\"id\":3,\"name\":\"2g.20gb\",\"start\":0,\"slices\":"
+        "2,"
+        "\"compute_instances\":1}]},"
+        "\"health\":{\"temperature_c\":45,\"rows_pending\":null,\"rows_failed\":false,\"faults\":0}"
+        ","
+        "\"pci\":{\"vendor\":\"10de\",\"class\":\"030200\"},"
+        "\"bars\":[{\"index\":0,\"size\":16777216,\"wide\":true}],"
+        "\"vfs\":[{\"address\":\"0000:41:00.4\",\"driver\":null,\"vgpu_type\":null}],"
+        "\"vgpu_interface\":\"vendor\",\"cpus\":\"0-31\",\"mdevs\":[]}",
         -1, NULL);
 }
 

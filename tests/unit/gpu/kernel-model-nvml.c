@@ -128,6 +128,21 @@ static bool fails(struct model *model, GError **error)
     return true;
 }
 
+bool at_nvml_answers(struct at_nvml *nvml, GError **error)
+{
+    return true;
+}
+
+const char *at_nvml_driver_version(const struct at_nvml *nvml)
+{
+    return NULL;
+}
+
+const char *at_nvml_cuda_version(const struct at_nvml *nvml)
+{
+    return NULL;
+}
+
 bool at_nvml_fill(struct at_nvml *nvml, struct at_gpu_card *card, GError **error)
 {
     struct model *model = nvml->model;

@@ -14,6 +14,21 @@ bool at_nvml_fill(struct at_nvml *nvml, struct at_gpu_card *card, GError **error
     return nvml->fill(card, error);
 }
 
+bool at_nvml_answers(struct at_nvml *nvml, GError **error)
+{
+    return !nvml->silent || at_error(error, AT_ERROR_UNAVAILABLE, "%s", nvml->silent);
+}
+
+const char *at_nvml_driver_version(const struct at_nvml *nvml)
+{
+    return nvml->driver;
+}
+
+const char *at_nvml_cuda_version(const struct at_nvml *nvml)
+{
+    return nvml->cuda;
+}
+
 GPtrArray *library_discover(struct gpu_tree *tree, struct at_nvml *nvml)
 {
     struct at_gpu_paths paths = {gpu_tree_sys(tree), gpu_tree_dev(tree), gpu_tree_proc(tree)};

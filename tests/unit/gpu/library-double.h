@@ -8,7 +8,8 @@
 struct at_nvml {
     /* Like at_nvml_fill(); NULL: it does not know the card. */
     bool (*fill)(struct at_gpu_card *card, GError **error);
-    unsigned asked; /* how often */
+    unsigned asked;                     /* how often */
+    const char *driver, *cuda, *silent; /* versions; why it does not answer at all, or NULL */
 };
 
 /* All cards of a tree; aborts the test on an error. @nvml may be NULL. */

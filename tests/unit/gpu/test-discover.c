@@ -271,6 +271,45 @@ static void test_unknown(void)
     g_assert_cmpstr(library_card(tree)->unknown, ==, "the library is not installed");
 }
 
+/* The versions are the host's: also of a card that another driver has, but of no other vendor's. */
+static void test_versions(void)
+{
+    static const struct {
+        const char *board, *driver;
+        struct at_nvml nvml;
+        const char *says_driver, *says_cuda, *why;
+    } table[] = {
+        {"l40s", "nvidia", {.driver = "580.65.06", .cuda = "13.0"}, "580.65.06", "13.0", NULL},
+        {"l40s", "vfio-pci", {.driver = "580.65.06", .cuda = "13.0"}, "580.65.06", "13.0", NULL},
+        {"l40s",
+         "nvidia",
+         {.driver = "580.65.06"},
+         "580.65.06",
+         NULL,
+         "NVIDIA's library does not tell it"},
+        {"l40s",
+         "nvidia",
+         {.driver = "580.65.06", .cuda = "13.0", .silent = "of different versions"},
+         NULL,
+         NULL,
+         "of different versions"},
+        {"mi300x", "gim", {.driver = "580.65.06", .cuda = "13.0"}, NULL, NULL, NULL},
+    };
+    for (unsigned i = 0; i < G_N_ELEMENTS(table); i++) {
+        struct gpu_tree *tree = gpu_tree_new();
+        struct at_nvml nvml = table[i].nvml;
+        gpu_tree_add(tree, table[i].board, "0000:41:00.0",
+                     &(struct gpu_tree_options){.driver = table[i].driver});
+        const struct at_gpu_card *card = library_card_with(tree, &nvml);
+        g_assert_cmpstr(card->driver_version, ==, table[i].says_driver);
+        g_assert_cmpstr(card->cuda_version, ==, table[i].says_cuda);
+        g_assert_cmpstr(card->version_unknown, ==, table[i].why);
+    }
+    struct gpu_tree *tree = gpu_tree_new();
+    gpu_tree_add(tree, "l40s", "0000:41:00.0", NULL);
+    g_assert_cmpstr(library_card(tree)->version_unknown, ==, "the library is not installed");
+}
+
 static void test_no_pci(void)
 {
     const char *dir = at_test_dir();
@@ -346,6 +385,7 @@ int main(int argc, char **argv)
                     test_old_kernel);
     g_test_add_func("/gpu/discover/lets-the-library-speak", test_library);
     g_test_add_func("/gpu/discover/says-why-the-library-did-not-speak", test_unknown);
+    g_test_add_func("/gpu/discover/tells-the-driver-and-why-it-is-unknown", test_versions);
     g_test_add_func("/gpu/discover/tells-a-host-without-pci-from-no-sysfs", test_no_pci);
     g_test_add_func("/gpu/pci-names/are-those-of-the-list", test_names);
     g_test_add_func("/gpu/pci-names/are-numbers-without-a-list-that-can-be-read", test_no_names);

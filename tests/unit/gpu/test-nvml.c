@@ -242,6 +242,7 @@ static void test_old(void)
     GError *error = NULL;
     struct at_nvml *nvml = at_nvml_open(AT_NVML_OLD, &error);
     g_assert_no_error(error);
+    g_assert_true(at_test_ok(at_nvml_answers(nvml, &error), &error));
     g_assert_null(at_nvml_driver_version(nvml));
     g_assert_null(at_nvml_cuda_version(nvml));
     struct at_gpu_card *card = at_gpu_card_new(CARD);
@@ -321,8 +322,11 @@ static void test_pause(void)
 {
     struct fixture f = begin("card " CARD " h100-pcie\n");
     GError *error = NULL;
+    g_assert_true(at_test_ok(at_nvml_answers(f.nvml, &error), &error));
     g_assert_true(at_test_ok(at_nvml_pause(f.nvml, &error), &error));
     g_assert_true(at_test_ok(at_nvml_pause(f.nvml, &error), &error));
+    g_assert_false(at_nvml_answers(f.nvml, &error));
+    assert_failed(&error, AT_ERROR_UNAVAILABLE, "changes its driver");
     g_assert_false(at_nvml_fill(f.nvml, f.card, &error));
     assert_failed(&error, AT_ERROR_UNAVAILABLE, "let go");
     at_nvml_resume(f.nvml);

@@ -33,31 +33,39 @@ void at_gpus_change_end(struct at_core *core);
 /* Every @seconds: health of the cards, and releases that failed. Worker thread. */
 void at_gpus_look(struct at_core *core);
 
-/* ---- planning (gpu-plan.c) ---- */
+/* ---- planning (gpu-layout.c, gpu-plan.c) ---- */
 /* The site as placement sees it. */
 struct at_gpu_layout {
     GPtrArray *cards, *recs; /* struct at_gpu_card*, at_gpu_rec* (of the same order; NULL: none) */
+    GPtrArray *gone;         /* at_gpu_rec* of cards that the last scan has not found */
+    GPtrArray *held;         /* struct at_gpu_hold_rec* of all of them that are not left out */
     struct at_gpu_place_card *place;
     struct at_gpu_place_node node;
     enum at_gpu_isolation weakest; /* that the site allows */
-    GPtrArray *texts;              /* holds and reasons that @place points to */
+    GPtrArray *texts, *copies;     /* holds and reasons, cards without some instances: for @place */
 };
-/* @without_vdc, @without_machine  whose holds are left out, or NULL */
+/* @without_vdc   whose holds are left out, with what was made for them; or NULL
+ * @workstations  of the VDC, NULL-terminated: only theirs; NULL: all of it */
 struct at_gpu_layout *at_gpu_layout_new(struct at_core *core, const char *without_vdc,
-                                        const char *without_machine, GError **error);
+                                        const char *const *workstations, GError **error);
 typedef struct at_gpu_layout at_gpu_layout;
 void at_gpu_layout_free(struct at_gpu_layout *site);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(at_gpu_layout, at_gpu_layout_free)
 
-/* Where what @def asks for would go; @workstation NULL: all of them. @vdc names the holders. The
- * quota counts what the VDC has in @site and what it would get. */
+/* Where what a workstation of @def asks for would go. @vdc names the holders. The quota counts what
+ * the VDC has in @site and what it would get. */
 struct at_gpu_plan *at_gpu_plan_for(const struct at_gpu_layout *site, const char *vdc,
                                     const struct at_definition *def, const char *workstation,
                                     GError **error);
-/* Whether all of it could be had, leaving out what the VDC has now. At once when there is nothing
- * asked for. */
+/* Whether all of it could be had, leaving out what the VDC has now. @workstations: only what these
+ * ask for, and have; NULL: all. What a workstation has attached of a card that is in quarantine or
+ * gone it goes on with: that need not be had again, but counts. At once when there is nothing asked
+ * for. */
 bool at_gpu_plan_check(struct at_core *core, const char *vdc, const struct at_definition *def,
-                       GError **error);
+                       const char *const *workstations, GError **error);
+/* The same for what stops all of the VDC first: nothing goes on with what it has. */
+bool at_gpu_plan_check_anew(struct at_core *core, const char *vdc, const struct at_definition *def,
+                            GError **error);
 /* For `gpu plan`: {"grants": [...]}, or the refusal in {"refused": {"code", "message"}}. */
 JsonNode *at_gpu_plan_json(struct at_core *core, const struct at_definition *def, GError **error);
 

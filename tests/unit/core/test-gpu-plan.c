@@ -191,6 +191,49 @@ static void quota_of_a_silent_card(void)
     gpu_site_free(site);
 }
 
+/* The driver cannot be asked while a guest has the card: what it could give is remembered. */
+static void passed_through(void)
+{
+    struct gpu_site *site = gpu_site_new("card " CARD " h100-pcie\n");
+    gpu_site_hold(site, CARD, &(struct held){"vision/train", "89abcdef", "passthrough"});
+    gpu_tree_bind(site->tree, CARD, "vfio-pci");
+    gpu_site_scan(site);
+    g_assert_nonnull(gpu_site_card(site, CARD)->unknown);
+    assert_refused(site, NULL, WANTS("{\"profile\": \"H100-4-40C\"}"), "vision/train holds");
+    assert_refused(site, NULL, WANTS("{\"profile\": \"H100-20C\"}"), "vision/train holds");
+    assert_refused(site, NULL, WANTS("{\"memory\": \"20 GiB\", \"isolation\": \"hardware\"}"),
+                   "vision/train holds");
+    assert_refused(site, NULL, WANTS("{\"profile\": \"H900-1C\"}"), "no GPU of");
+    g_autoptr(at_gpu_rec) before = gpu_site_rec(site, CARD);
+    g_assert_cmpuint(before->profiles->len, >, 10);
+    gpu_site_scan(site);
+    g_autoptr(at_gpu_rec) after = gpu_site_rec(site, CARD);
+    g_assert_cmpuint(after->revision, ==, before->revision);
+    gpu_site_free(site);
+}
+
+/* What is known already is not written again with each scan. */
+static void written_once(void)
+{
+    struct gpu_site *site = gpu_site_new("card " CARD " h100-pcie\n");
+    g_autoptr(at_gpu_rec) before = gpu_site_rec(site, CARD);
+    gpu_site_scan(site);
+    g_autoptr(at_gpu_rec) after = gpu_site_rec(site, CARD);
+    g_assert_cmpuint(after->profiles->len, ==, gpu_site_card(site, CARD)->profiles->len);
+    g_assert_cmpuint(after->revision, ==, before->revision);
+    gpu_site_free(site);
+}
+
+/* Nobody of the site has it: what is in the way is its driver. */
+static void bound_by_somebody(void)
+{
+    struct gpu_site *site = gpu_site_new("card " CARD " h100-pcie\n");
+    gpu_tree_bind(site->tree, CARD, "vfio-pci");
+    gpu_site_scan(site);
+    g_assert_null(at_gpu_card_profile(gpu_site_card(site, CARD), "H100-4-40C"));
+    gpu_site_free(site);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -207,5 +250,8 @@ int main(int argc, char **argv)
     }
     g_test_add_func("/gpu-plan/a-quota-counts-what-is-held-of-a-silent-card",
                     quota_of_a_silent_card);
+    g_test_add_func("/gpu-plan/who-has-the-whole-card-is-named-for-its-parts", passed_through);
+    g_test_add_func("/gpu-plan/what-a-card-can-give-is-written-once", written_once);
+    g_test_add_func("/gpu-plan/a-card-that-nobody-holds-says-what-it-is-now", bound_by_somebody);
     return g_test_run();
 }

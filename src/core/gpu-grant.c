@@ -156,7 +156,12 @@ static bool drop_stale(struct at_core *core, const GArray *held, GError **error)
     return true;
 }
 
-enum outcome { DONE, AGAIN, FAILED };
+enum outcome {
+    DONE,
+    AGAIN,
+    OUTDATED, /* what the cards can give has to be looked at first */
+    FAILED
+};
 
 /* With the planning locked. */
 static enum outcome try_hold(struct at_core *core, const at_vdc *vdc, const at_mach *mach,
@@ -177,6 +182,8 @@ static enum outcome try_hold(struct at_core *core, const at_vdc *vdc, const at_m
     } else if (held->len) {
         *ret_stale = g_steal_pointer(&held);
         return AGAIN;
+    } else if (at_gpus_scan_is_due(core)) {
+        return OUTDATED;
     } else {
         g_autoptr(at_gpu_layout) site = at_gpu_layout_new(core, NULL, NULL, error);
         struct at_gpu_plan *plan =
@@ -202,8 +209,10 @@ static bool hold(struct at_core *core, const at_vdc *vdc, const at_mach *mach,
         at_gpus_plan_lock(core);
         enum outcome outcome = try_hold(core, vdc, mach, ws, &stale, error);
         at_gpus_plan_unlock(core);
-        if (outcome != AGAIN)
+        if (outcome == DONE || outcome == FAILED)
             return outcome == DONE;
+        if (outcome == OUTDATED && !at_gpus_scan_if_due(core, error))
+            return false;
         if (stale && !drop_stale(core, stale, error))
             return false;
     }
@@ -256,6 +265,14 @@ bool at_gpu_acquire(struct at_core *core, const at_vdc *vdc, const at_mach *mach
 
 /* ---- giving back ---- */
 
+/* So that what was taken back can be planned with as soon as who gave it back has ended. */
+static void look_again(struct at_core *core)
+{
+    g_autoptr(GError) error = NULL;
+    if (!at_gpus_scan_if_due(core, &error))
+        at_core_log("%s", error->message);
+}
+
 static bool keeps(struct at_core *core, const struct at_gpu_which *w)
 {
     g_autoptr(at_gpu_rec) rec = at_gpu_rec_load(core->catalog, w->gpu, NULL);
@@ -301,8 +318,10 @@ void at_gpu_release(struct at_core *core, const char *machine_id, enum at_gpu_re
     g_autoptr(GArray) held = held_by(recs, machine_id, NULL);
     for (unsigned i = 0; i < held->len; i++)
         release_one(core, &g_array_index(held, struct at_gpu_which, i), how);
-    if (held->len)
+    if (held->len && how == AT_GPU_DETACH)
         at_gpus_scan_later(core);
+    else if (held->len)
+        look_again(core);
 }
 
 /* Under the lock of the machine. */
@@ -331,6 +350,8 @@ static void settle_nobodys(struct at_core *core, const GPtrArray *recs)
         if (at_gpu_detach_hold(core, w, &error))
             at_gpu_hold_update(core, w, at_gpu_hold_remove, NULL, NULL);
     }
+    if (held->len)
+        look_again(core);
 }
 
 /* The machine that a restore has put in the place of the one that holds, and that will take over.

@@ -17,6 +17,13 @@ void at_gpus_close(struct at_core *core);
 bool at_gpus_scan(struct at_core *core, GError **error);
 /* The same soon, in a thread of its own. Any thread. */
 void at_gpus_scan_later(struct at_core *core);
+/* Something was taken back on the host: cards may have more to give than the last scan found.
+ * Before at_gpus_change_end(). */
+void at_gpus_note_detached(struct at_core *core);
+/* Whether that is so. */
+bool at_gpus_scan_is_due(struct at_core *core);
+/* Scans if it is; another thread's scan will do. Any thread; blocks. */
+bool at_gpus_scan_if_due(struct at_core *core, GError **error);
 /* What the last scan found: struct at_gpu_card*, not to be changed; unref. Any thread. */
 GPtrArray *at_gpus_cards(struct at_core *core);
 const struct at_gpu_card *at_gpus_find(const GPtrArray *cards, const char *id);
@@ -81,8 +88,8 @@ enum at_gpu_release {
  * the array) in the order of the definition. On failure nothing is held that was not before. */
 bool at_gpu_acquire(struct at_core *core, const at_vdc *vdc, const at_mach *mach,
                     GCancellable *cancellable, GArray **ret_devices, GError **error);
-/* Detaches all that the machine has. What cannot be given back stays held and is tried again later;
- * that is logged and told. */
+/* Detaches all that the machine has, and unless it stays granted looks at the cards again. What
+ * cannot be given back stays held and is tried again later; that is logged and told. */
 void at_gpu_release(struct at_core *core, const char *machine_id, enum at_gpu_release how);
 /* Gives back what machines have that neither run nor should; takes their locks. Worker thread. */
 void at_gpu_reconcile(struct at_core *core);

@@ -95,6 +95,7 @@ static bool take_over(struct at_core *core, GPtrArray *recs, const at_mach *mach
     return at_txn_commit(txn, NULL, error);
 }
 
+/* It is kept while the workstation is stopped only after its start has succeeded. */
 static void add_hold(at_gpu_rec *rec, const at_mach *mach, const struct at_def_gpu *gpu,
                      const struct at_gpu_grant *grant, unsigned nth)
 {
@@ -106,7 +107,6 @@ static void add_hold(at_gpu_rec *rec, const at_mach *mach, const struct at_def_g
     h->nth = nth;
     h->profile = at_gpu_profile_copy(grant->profile);
     h->start = grant->start;
-    h->keep = gpu->hold;
     h->asked = at_gpu_request_text(gpu);
     h->since = at_clock_rfc3339();
     g_ptr_array_add(rec->holds, h);
@@ -261,6 +261,50 @@ bool at_gpu_acquire(struct at_core *core, const at_vdc *vdc, const at_mach *mach
         at_gpus_scan_later(core);
     *ret_devices = g_steal_pointer(&devices);
     return true;
+}
+
+static void set_kept(at_gpu_rec *rec, struct at_gpu_hold_rec *hold, const void *user)
+{
+    hold->keep = true;
+}
+
+/* The request that the hold was granted for; NULL when it has changed meanwhile. */
+static const struct at_def_gpu *request_of(const struct at_gpu_hold_rec *h,
+                                           const struct at_def_workstation *ws)
+{
+    const struct at_def_gpu *gpu = h->request < ws->gpus->len ? ws->gpus->pdata[h->request] : NULL;
+    g_autofree char *asked = gpu ? at_gpu_request_text(gpu) : NULL;
+    return g_strcmp0(asked, h->asked) == 0 ? gpu : NULL;
+}
+
+static bool keeps_any(const struct at_def_workstation *ws)
+{
+    bool any = false;
+    for (unsigned i = 0; i < ws->gpus->len; i++)
+        any |= ((const struct at_def_gpu *)ws->gpus->pdata[i])->hold;
+    return any;
+}
+
+void at_gpu_note_started(struct at_core *core, const at_vdc *vdc, const at_mach *mach)
+{
+    const struct at_def_workstation *ws = at_vdc_workstation(vdc, mach->workstation);
+    g_autoptr(GError) error = NULL;
+    g_autoptr(GPtrArray) recs =
+        ws && keeps_any(ws) ? at_gpu_rec_load_all(core->catalog, &error) : NULL;
+    for (unsigned i = 0; recs && i < recs->len; i++) {
+        const at_gpu_rec *rec = recs->pdata[i];
+        for (unsigned k = 0; k < rec->holds->len && !error; k++) {
+            const struct at_gpu_hold_rec *h = rec->holds->pdata[k];
+            const struct at_def_gpu *gpu =
+                g_str_equal(h->machine, mach->id) && !h->keep ? request_of(h, ws) : NULL;
+            struct at_gpu_which w = {rec->id, h->machine, h->request, h->nth};
+            if (gpu && gpu->hold)
+                at_gpu_hold_update(core, &w, set_kept, NULL, &error);
+        }
+    }
+    if (error)
+        at_core_log("%s/%s: its GPUs will not be kept while it is stopped: %s", vdc->name,
+                    mach->workstation, error->message);
 }
 
 /* ---- giving back ---- */

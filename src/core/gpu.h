@@ -88,6 +88,9 @@ enum at_gpu_release {
  * the array) in the order of the definition. On failure nothing is held that was not before. */
 bool at_gpu_acquire(struct at_core *core, const at_vdc *vdc, const at_mach *mach,
                     GCancellable *cancellable, GArray **ret_devices, GError **error);
+/* The machine runs: what is to be kept while it is stopped is kept from now on, and no start that
+ * fails keeps anything that it had just been granted. */
+void at_gpu_note_started(struct at_core *core, const at_vdc *vdc, const at_mach *mach);
 /* Detaches all that the machine has, and unless it stays granted looks at the cards again. What
  * cannot be given back stays held and is tried again later; that is logged and told. */
 void at_gpu_release(struct at_core *core, const char *machine_id, enum at_gpu_release how);

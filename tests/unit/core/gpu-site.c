@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* A site with GPUs for tests: core's objects around a catalog in memory, and records of holds. */
 #include "gpu-site.h"
 
 #include <string.h>

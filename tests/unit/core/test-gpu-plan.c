@@ -212,6 +212,29 @@ static void passed_through(void)
     gpu_site_free(site);
 }
 
+/* As docs/gpu.md shows it: on each card whoever would have to go, and what could be had instead. */
+static void refusal_of_the_manual(void)
+{
+    struct gpu_site *site = gpu_site_new(H100 "card " OTHER " h100-pcie\n");
+    gpu_tree_add(site->tree, "h100-pcie", OTHER,
+                 &(struct gpu_tree_options){.vfs = 4, .vgpu = GPU_TREE_VENDOR});
+    gpu_site_scan(site);
+    gpu_site_hold(site, CARD, &(struct held){"rag-team/tune", "1", "H100-2-20C", .start = 0});
+    gpu_site_hold(site, CARD, &(struct held){"rag-team/eval", "2", "H100-3-40C", .start = 4});
+    gpu_site_hold(site, OTHER, &(struct held){"vision/train", "3", "passthrough"});
+    gpu_tree_bind(site->tree, OTHER, "vfio-pci");
+    gpu_site_scan(site);
+    g_autofree char *refusal = refused(site, NULL, WANTS("{\"profile\": \"H100-4-40C\"}"), NULL);
+    g_autofree char *expected = g_strdup_printf(
+        "team/tune needs H100-4-40C: GPU " CARD " (H100 PCIe) on node %1$s has 20 GiB free: "
+        "rag-team/tune holds slices 0-1 (H100-2-20C); GPU " OTHER " (H100 PCIe) on node %1$s is "
+        "passed through: vision/train holds passthrough; free what is named of one of them, or "
+        "take what fits now: H100-1-20C on GPU " CARD " (H100 PCIe) on node %1$s",
+        g_get_host_name());
+    g_assert_cmpstr(refusal, ==, expected);
+    gpu_site_free(site);
+}
+
 /* What is known already is not written again with each scan. */
 static void written_once(void)
 {
@@ -251,6 +274,7 @@ int main(int argc, char **argv)
     g_test_add_func("/gpu-plan/a-quota-counts-what-is-held-of-a-silent-card",
                     quota_of_a_silent_card);
     g_test_add_func("/gpu-plan/who-has-the-whole-card-is-named-for-its-parts", passed_through);
+    g_test_add_func("/gpu-plan/a-refusal-reads-as-in-the-manual", refusal_of_the_manual);
     g_test_add_func("/gpu-plan/what-a-card-can-give-is-written-once", written_once);
     g_test_add_func("/gpu-plan/a-card-that-nobody-holds-says-what-it-is-now", bound_by_somebody);
     return g_test_run();

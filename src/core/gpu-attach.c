@@ -194,6 +194,7 @@ bool at_gpu_detach_hold(struct at_core *core, const struct at_gpu_which *which, 
     struct at_gpu_attachment att = attachment_of(rec, hold);
     const struct at_gpu_host *host = at_gpus_change_begin(core);
     bool ok = at_fault_point("gpu.detach", error) && at_gpu_detach(host, &att, true, NULL, error);
+    at_gpus_note_detached(core);
     at_gpus_change_end(core);
     at_gpu_attachment_clear(&att);
     if (!ok)

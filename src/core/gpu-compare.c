@@ -52,6 +52,33 @@ static void remember_memory(struct at_gpu_card *card)
     }
 }
 
+static bool is_passed_through(const at_gpu_rec *rec)
+{
+    for (unsigned i = 0; i < rec->holds->len; i++) {
+        const struct at_gpu_hold_rec *h = rec->holds->pdata[i];
+        if (h->profile->kind == AT_GPU_PASSTHROUGH)
+            return true;
+    }
+    return false;
+}
+
+/* A guest has the whole card, and its driver cannot be asked: what else could be given of it is
+ * there all the same, and its holder is what is in the way. */
+static void recall_profiles(const at_gpu_rec *rec, struct at_gpu_card *card)
+{
+    if (!is_passed_through(rec) || card->health.lost)
+        return;
+    for (unsigned i = 0; i < rec->profiles->len; i++) {
+        const struct at_gpu_profile *p = rec->profiles->pdata[i];
+        if (at_gpu_card_profile(card, p->name))
+            continue;
+        g_ptr_array_add(card->profiles, at_gpu_profile_copy(p));
+        g_clear_pointer(&card->obstacle[p->kind], g_free);
+    }
+    card->grid_slices = card->grid_slices ? card->grid_slices : rec->grid_slices;
+    card->grid_compute = card->grid_compute ? card->grid_compute : rec->grid_compute;
+}
+
 /* What the card says of itself now is remembered; what it cannot say now is taken from memory. */
 static bool merge(struct at_core *core, at_gpu_rec *rec, struct at_gpu_card *card)
 {
@@ -71,6 +98,7 @@ static bool merge(struct at_core *core, at_gpu_rec *rec, struct at_gpu_card *car
         card->memory = card->memory ? card->memory : rec->memory;
         card->serial = card->serial ? card->serial : g_strdup(rec->serial);
         remember_memory(card);
+        recall_profiles(rec, card);
         return changed;
     }
     replace(&rec->name, card->name, &changed);
@@ -81,7 +109,7 @@ static bool merge(struct at_core *core, at_gpu_rec *rec, struct at_gpu_card *car
         rec->memory = card->memory;
         changed = true;
     }
-    return changed;
+    return at_gpu_rec_remember(rec, card) || changed;
 }
 
 static at_gpu_rec *rec_for(struct at_core *core, const struct at_gpu_card *card)
@@ -97,6 +125,8 @@ static at_gpu_rec *rec_for(struct at_core *core, const struct at_gpu_card *card)
     rec->memory = card->memory;
     rec->present = true;
     rec->first_seen = at_clock_rfc3339();
+    if (!card->unknown)
+        at_gpu_rec_remember(rec, card);
     return rec;
 }
 

@@ -95,6 +95,7 @@ static bool take_over(struct at_core *core, GPtrArray *recs, const at_mach *mach
     return at_txn_commit(txn, NULL, error);
 }
 
+/* It is kept while the workstation is stopped only after its start has succeeded. */
 static void add_hold(at_gpu_rec *rec, const at_mach *mach, const struct at_def_gpu *gpu,
                      const struct at_gpu_grant *grant, unsigned nth)
 {
@@ -106,7 +107,6 @@ static void add_hold(at_gpu_rec *rec, const at_mach *mach, const struct at_def_g
     h->nth = nth;
     h->profile = at_gpu_profile_copy(grant->profile);
     h->start = grant->start;
-    h->keep = gpu->hold;
     h->asked = at_gpu_request_text(gpu);
     h->since = at_clock_rfc3339();
     g_ptr_array_add(rec->holds, h);
@@ -156,7 +156,12 @@ static bool drop_stale(struct at_core *core, const GArray *held, GError **error)
     return true;
 }
 
-enum outcome { DONE, AGAIN, FAILED };
+enum outcome {
+    DONE,
+    AGAIN,
+    OUTDATED, /* what the cards can give has to be looked at first */
+    FAILED
+};
 
 /* With the planning locked. */
 static enum outcome try_hold(struct at_core *core, const at_vdc *vdc, const at_mach *mach,
@@ -177,6 +182,8 @@ static enum outcome try_hold(struct at_core *core, const at_vdc *vdc, const at_m
     } else if (held->len) {
         *ret_stale = g_steal_pointer(&held);
         return AGAIN;
+    } else if (at_gpus_scan_is_due(core)) {
+        return OUTDATED;
     } else {
         g_autoptr(at_gpu_layout) site = at_gpu_layout_new(core, NULL, NULL, error);
         struct at_gpu_plan *plan =
@@ -202,8 +209,10 @@ static bool hold(struct at_core *core, const at_vdc *vdc, const at_mach *mach,
         at_gpus_plan_lock(core);
         enum outcome outcome = try_hold(core, vdc, mach, ws, &stale, error);
         at_gpus_plan_unlock(core);
-        if (outcome != AGAIN)
+        if (outcome == DONE || outcome == FAILED)
             return outcome == DONE;
+        if (outcome == OUTDATED && !at_gpus_scan_if_due(core, error))
+            return false;
         if (stale && !drop_stale(core, stale, error))
             return false;
     }
@@ -254,7 +263,59 @@ bool at_gpu_acquire(struct at_core *core, const at_vdc *vdc, const at_mach *mach
     return true;
 }
 
+static void set_kept(at_gpu_rec *rec, struct at_gpu_hold_rec *hold, const void *user)
+{
+    hold->keep = true;
+}
+
+/* The request that the hold was granted for; NULL when it has changed meanwhile. */
+static const struct at_def_gpu *request_of(const struct at_gpu_hold_rec *h,
+                                           const struct at_def_workstation *ws)
+{
+    const struct at_def_gpu *gpu = h->request < ws->gpus->len ? ws->gpus->pdata[h->request] : NULL;
+    g_autofree char *asked = gpu ? at_gpu_request_text(gpu) : NULL;
+    return g_strcmp0(asked, h->asked) == 0 ? gpu : NULL;
+}
+
+static bool keeps_any(const struct at_def_workstation *ws)
+{
+    bool any = false;
+    for (unsigned i = 0; i < ws->gpus->len; i++)
+        any |= ((const struct at_def_gpu *)ws->gpus->pdata[i])->hold;
+    return any;
+}
+
+void at_gpu_note_started(struct at_core *core, const at_vdc *vdc, const at_mach *mach)
+{
+    const struct at_def_workstation *ws = at_vdc_workstation(vdc, mach->workstation);
+    g_autoptr(GError) error = NULL;
+    g_autoptr(GPtrArray) recs =
+        ws && keeps_any(ws) ? at_gpu_rec_load_all(core->catalog, &error) : NULL;
+    for (unsigned i = 0; recs && i < recs->len; i++) {
+        const at_gpu_rec *rec = recs->pdata[i];
+        for (unsigned k = 0; k < rec->holds->len && !error; k++) {
+            const struct at_gpu_hold_rec *h = rec->holds->pdata[k];
+            const struct at_def_gpu *gpu =
+                g_str_equal(h->machine, mach->id) && !h->keep ? request_of(h, ws) : NULL;
+            struct at_gpu_which w = {rec->id, h->machine, h->request, h->nth};
+            if (gpu && gpu->hold)
+                at_gpu_hold_update(core, &w, set_kept, NULL, &error);
+        }
+    }
+    if (error)
+        at_core_log("%s/%s: its GPUs will not be kept while it is stopped: %s", vdc->name,
+                    mach->workstation, error->message);
+}
+
 /* ---- giving back ---- */
+
+/* So that what was taken back can be planned with as soon as who gave it back has ended. */
+static void look_again(struct at_core *core)
+{
+    g_autoptr(GError) error = NULL;
+    if (!at_gpus_scan_if_due(core, &error))
+        at_core_log("%s", error->message);
+}
 
 static bool keeps(struct at_core *core, const struct at_gpu_which *w)
 {
@@ -301,8 +362,10 @@ void at_gpu_release(struct at_core *core, const char *machine_id, enum at_gpu_re
     g_autoptr(GArray) held = held_by(recs, machine_id, NULL);
     for (unsigned i = 0; i < held->len; i++)
         release_one(core, &g_array_index(held, struct at_gpu_which, i), how);
-    if (held->len)
+    if (held->len && how == AT_GPU_DETACH)
         at_gpus_scan_later(core);
+    else if (held->len)
+        look_again(core);
 }
 
 /* Under the lock of the machine. */
@@ -331,6 +394,8 @@ static void settle_nobodys(struct at_core *core, const GPtrArray *recs)
         if (at_gpu_detach_hold(core, w, &error))
             at_gpu_hold_update(core, w, at_gpu_hold_remove, NULL, NULL);
     }
+    if (held->len)
+        look_again(core);
 }
 
 /* The machine that a restore has put in the place of the one that holds, and that will take over.

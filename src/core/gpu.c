@@ -29,6 +29,7 @@ struct at_gpus {
     GMutex lock;    /* guards all below; the innermost */
     GCond idle;
     GPtrArray *cards;
+    bool detached;   /* something was taken back since the last scan */
     unsigned wanted; /* SCAN, SETTLE: for the thread that does them */
     bool busy;       /* there is one */
     bool closing;
@@ -120,14 +121,31 @@ void at_gpus_change_end(struct at_core *core)
     g_mutex_unlock(&core->gpus->host_lock);
 }
 
-bool at_gpus_scan(struct at_core *core, GError **error)
+void at_gpus_note_detached(struct at_core *core)
+{
+    g_mutex_lock(&core->gpus->lock);
+    core->gpus->detached = true;
+    g_mutex_unlock(&core->gpus->lock);
+}
+
+bool at_gpus_scan_is_due(struct at_core *core)
+{
+    g_mutex_lock(&core->gpus->lock);
+    bool due = core->gpus->detached;
+    g_mutex_unlock(&core->gpus->lock);
+    return due;
+}
+
+static bool scan(struct at_core *core, bool if_due, GError **error)
 {
     struct at_gpus *g = core->gpus;
     enum { TRIES = 5 };
     bool ok = false;
     g_mutex_lock(&g->host_lock);
-    open_nvml(g);
-    for (unsigned tries = 1;; tries++) {
+    bool done = if_due && !at_gpus_scan_is_due(core);
+    if (!done)
+        open_nvml(g);
+    for (unsigned tries = 1; !done; tries++) {
         g_autoptr(GError) local = NULL;
         g_autoptr(GPtrArray) cards =
             at_gpu_discover(&g->host.paths, g->host.nvml, g->nvml_why, &local);
@@ -137,6 +155,7 @@ bool at_gpus_scan(struct at_core *core, GError **error)
             g_mutex_lock(&g->lock);
             GPtrArray *before = g->cards;
             g->cards = g_ptr_array_ref(cards);
+            g->detached = false;
             g_mutex_unlock(&g->lock);
             g_ptr_array_unref(before);
             break;
@@ -148,7 +167,17 @@ bool at_gpus_scan(struct at_core *core, GError **error)
         }
     }
     g_mutex_unlock(&g->host_lock);
-    return ok;
+    return ok || done;
+}
+
+bool at_gpus_scan(struct at_core *core, GError **error)
+{
+    return scan(core, false, error);
+}
+
+bool at_gpus_scan_if_due(struct at_core *core, GError **error)
+{
+    return scan(core, true, error);
 }
 
 static void *later_thread(void *user)

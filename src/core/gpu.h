@@ -17,6 +17,13 @@ void at_gpus_close(struct at_core *core);
 bool at_gpus_scan(struct at_core *core, GError **error);
 /* The same soon, in a thread of its own. Any thread. */
 void at_gpus_scan_later(struct at_core *core);
+/* Something was taken back on the host: cards may have more to give than the last scan found.
+ * Before at_gpus_change_end(). */
+void at_gpus_note_detached(struct at_core *core);
+/* Whether that is so. */
+bool at_gpus_scan_is_due(struct at_core *core);
+/* Scans if it is; another thread's scan will do. Any thread; blocks. */
+bool at_gpus_scan_if_due(struct at_core *core, GError **error);
 /* What the last scan found: struct at_gpu_card*, not to be changed; unref. Any thread. */
 GPtrArray *at_gpus_cards(struct at_core *core);
 const struct at_gpu_card *at_gpus_find(const GPtrArray *cards, const char *id);
@@ -33,31 +40,39 @@ void at_gpus_change_end(struct at_core *core);
 /* Every @seconds: health of the cards, and releases that failed. Worker thread. */
 void at_gpus_look(struct at_core *core);
 
-/* ---- planning (gpu-plan.c) ---- */
+/* ---- planning (gpu-layout.c, gpu-plan.c) ---- */
 /* The site as placement sees it. */
 struct at_gpu_layout {
     GPtrArray *cards, *recs; /* struct at_gpu_card*, at_gpu_rec* (of the same order; NULL: none) */
+    GPtrArray *gone;         /* at_gpu_rec* of cards that the last scan has not found */
+    GPtrArray *held;         /* struct at_gpu_hold_rec* of all of them that are not left out */
     struct at_gpu_place_card *place;
     struct at_gpu_place_node node;
     enum at_gpu_isolation weakest; /* that the site allows */
-    GPtrArray *texts;              /* holds and reasons that @place points to */
+    GPtrArray *texts, *copies;     /* holds and reasons, cards without some instances: for @place */
 };
-/* @without_vdc, @without_machine  whose holds are left out, or NULL */
+/* @without_vdc   whose holds are left out, with what was made for them; or NULL
+ * @workstations  of the VDC, NULL-terminated: only theirs; NULL: all of it */
 struct at_gpu_layout *at_gpu_layout_new(struct at_core *core, const char *without_vdc,
-                                        const char *without_machine, GError **error);
+                                        const char *const *workstations, GError **error);
 typedef struct at_gpu_layout at_gpu_layout;
 void at_gpu_layout_free(struct at_gpu_layout *site);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(at_gpu_layout, at_gpu_layout_free)
 
-/* Where what @def asks for would go; @workstation NULL: all of them. @vdc names the holders. The
- * quota counts what the VDC has in @site and what it would get. */
+/* Where what a workstation of @def asks for would go. @vdc names the holders. The quota counts what
+ * the VDC has in @site and what it would get. */
 struct at_gpu_plan *at_gpu_plan_for(const struct at_gpu_layout *site, const char *vdc,
                                     const struct at_definition *def, const char *workstation,
                                     GError **error);
-/* Whether all of it could be had, leaving out what the VDC has now. At once when there is nothing
- * asked for. */
+/* Whether all of it could be had, leaving out what the VDC has now. @workstations: only what these
+ * ask for, and have; NULL: all. What a workstation has attached of a card that is in quarantine or
+ * gone it goes on with: that need not be had again, but counts. At once when there is nothing asked
+ * for. */
 bool at_gpu_plan_check(struct at_core *core, const char *vdc, const struct at_definition *def,
-                       GError **error);
+                       const char *const *workstations, GError **error);
+/* The same for what stops all of the VDC first: nothing goes on with what it has. */
+bool at_gpu_plan_check_anew(struct at_core *core, const char *vdc, const struct at_definition *def,
+                            GError **error);
 /* For `gpu plan`: {"grants": [...]}, or the refusal in {"refused": {"code", "message"}}. */
 JsonNode *at_gpu_plan_json(struct at_core *core, const struct at_definition *def, GError **error);
 
@@ -73,8 +88,11 @@ enum at_gpu_release {
  * the array) in the order of the definition. On failure nothing is held that was not before. */
 bool at_gpu_acquire(struct at_core *core, const at_vdc *vdc, const at_mach *mach,
                     GCancellable *cancellable, GArray **ret_devices, GError **error);
-/* Detaches all that the machine has. What cannot be given back stays held and is tried again later;
- * that is logged and told. */
+/* The machine runs: what is to be kept while it is stopped is kept from now on, and no start that
+ * fails keeps anything that it had just been granted. */
+void at_gpu_note_started(struct at_core *core, const at_vdc *vdc, const at_mach *mach);
+/* Detaches all that the machine has, and unless it stays granted looks at the cards again. What
+ * cannot be given back stays held and is tried again later; that is logged and told. */
 void at_gpu_release(struct at_core *core, const char *machine_id, enum at_gpu_release how);
 /* Gives back what machines have that neither run nor should; takes their locks. Worker thread. */
 void at_gpu_reconcile(struct at_core *core);

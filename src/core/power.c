@@ -165,8 +165,10 @@ static bool power_on_locked(struct at_core *core, const at_vdc *vdc, const char 
     if (!ws)
         return at_error(error, AT_ERROR_NOT_FOUND, "workstation %s is not defined",
                         mach->workstation);
-    if (at_machine_process(core, machine_id, &process))
+    if (at_machine_process(core, machine_id, &process)) {
+        at_gpu_note_started(core, vdc, mach); /* a daemon may have ended before it could */
         return true;
+    }
     if (!at_machine_find(dir, &process, NULL)) {
         if (!at_machine_settle(core, machine_id, error))
             return false;
@@ -181,6 +183,7 @@ static bool power_on_locked(struct at_core *core, const at_vdc *vdc, const char 
             return false;
         }
     }
+    at_gpu_note_started(core, vdc, mach);
     return at_supervise(core, mach, vdc, &process, error) &&
            (!mach->down_by_crash || at_mach_update(core->catalog, machine_id, is_up, NULL, error));
 }

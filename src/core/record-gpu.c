@@ -43,6 +43,7 @@ at_gpu_rec *at_gpu_rec_new(const char *id)
     rec->id = g_strdup(id);
     rec->holds = g_ptr_array_new_with_free_func((GDestroyNotify)at_gpu_hold_rec_free);
     rec->past = g_ptr_array_new_with_free_func((GDestroyNotify)past_free);
+    rec->profiles = g_ptr_array_new_with_free_func((GDestroyNotify)at_gpu_profile_free);
     return rec;
 }
 
@@ -58,6 +59,7 @@ void at_gpu_rec_free(at_gpu_rec *rec)
     g_clear_pointer(&rec->test, json_node_unref);
     g_ptr_array_unref(rec->holds);
     g_ptr_array_unref(rec->past);
+    g_ptr_array_unref(rec->profiles);
     g_free(rec);
 }
 
@@ -199,6 +201,26 @@ static void past_from_json(at_gpu_rec *rec, JsonArray *list)
     }
 }
 
+static JsonArray *profiles_json(const GPtrArray *profiles)
+{
+    JsonArray *list = json_array_new();
+    for (unsigned i = 0; i < profiles->len && i < AT_GPU_REMEMBERED_MAX; i++)
+        json_array_add_object_element(list, at_gpu_profile_json(profiles->pdata[i]));
+    return list;
+}
+
+/* What is remembered only helps to word refusals: an entry that is none is left out. */
+static void profiles_from_json(at_gpu_rec *rec, JsonArray *list)
+{
+    for (unsigned i = 0; list && i < json_array_get_length(list); i++) {
+        JsonNode *node = json_array_get_element(list, i);
+        struct at_gpu_profile *p =
+            JSON_NODE_HOLDS_OBJECT(node) ? profile_from_json(json_node_get_object(node)) : NULL;
+        if (p)
+            g_ptr_array_add(rec->profiles, p);
+    }
+}
+
 static void *rec_from_json(JsonObject *o, uint64_t revision, GError **error)
 {
     g_autoptr(at_gpu_rec) rec = at_gpu_rec_new(at_json_str(o, "id", NULL));
@@ -235,6 +257,9 @@ static void *rec_from_json(JsonObject *o, uint64_t revision, GError **error)
         g_ptr_array_add(rec->holds, hold);
     }
     past_from_json(rec, at_json_arr(o, "past"));
+    profiles_from_json(rec, at_json_arr(o, "profiles"));
+    rec->grid_slices = (unsigned)at_json_int(o, "grid_slices", 0);
+    rec->grid_compute = (unsigned)at_json_int(o, "grid_compute", 0);
     return g_steal_pointer(&rec);
 }
 
@@ -265,6 +290,9 @@ static JsonNode *rec_to_json(const at_gpu_rec *rec)
     for (unsigned i = 0; i < rec->past->len; i++)
         json_array_add_object_element(past, past_json(rec->past->pdata[i]));
     json_object_set_array_member(o, "past", past);
+    json_object_set_array_member(o, "profiles", profiles_json(rec->profiles));
+    json_object_set_int_member(o, "grid_slices", rec->grid_slices);
+    json_object_set_int_member(o, "grid_compute", rec->grid_compute);
     return at_json_take_obj(o);
 }
 
@@ -373,4 +401,26 @@ void at_gpu_rec_add_past(at_gpu_rec *rec, const struct at_gpu_hold_rec *hold, co
     g_ptr_array_add(rec->past, past);
     if (rec->past->len > AT_GPU_PAST_MAX)
         g_ptr_array_remove_range(rec->past, 0, rec->past->len - AT_GPU_PAST_MAX);
+}
+
+static bool same_profiles(const GPtrArray *a, const GPtrArray *b)
+{
+    g_autoptr(JsonNode) x = json_node_new(JSON_NODE_ARRAY);
+    g_autoptr(JsonNode) y = json_node_new(JSON_NODE_ARRAY);
+    json_node_take_array(x, profiles_json(a));
+    json_node_take_array(y, profiles_json(b));
+    return json_node_equal(x, y);
+}
+
+bool at_gpu_rec_remember(at_gpu_rec *rec, const struct at_gpu_card *card)
+{
+    if (rec->grid_slices == card->grid_slices && rec->grid_compute == card->grid_compute &&
+        same_profiles(rec->profiles, card->profiles))
+        return false;
+    rec->grid_slices = card->grid_slices;
+    rec->grid_compute = card->grid_compute;
+    g_ptr_array_set_size(rec->profiles, 0);
+    for (unsigned i = 0; i < card->profiles->len && i < AT_GPU_REMEMBERED_MAX; i++)
+        g_ptr_array_add(rec->profiles, at_gpu_profile_copy(card->profiles->pdata[i]));
+    return true;
 }

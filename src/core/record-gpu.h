@@ -31,7 +31,8 @@ struct at_gpu_past_rec {
     char *from, *to;
     char *cleared; /* as struct at_gpu_attachment says */
 };
-enum { AT_GPU_PAST_MAX = 64 }; /* of a card */
+enum { AT_GPU_PAST_MAX = 64 };        /* of a card */
+enum { AT_GPU_REMEMBERED_MAX = 160 }; /* profiles of a card */
 
 struct at_gpu_rec {
     char *id, *node, *address;
@@ -46,6 +47,9 @@ struct at_gpu_rec {
     JsonNode *test;    /* result of the last isolation test, or NULL */
     GPtrArray *holds;  /* struct at_gpu_hold_rec* */
     GPtrArray *past;   /* struct at_gpu_past_rec*, oldest first */
+    /* What can be given of it, and of how many slices it is, as it said when it last could. */
+    GPtrArray *profiles; /* struct at_gpu_profile* */
+    unsigned grid_slices, grid_compute;
     uint64_t revision;
 };
 typedef struct at_gpu_rec at_gpu_rec;
@@ -75,6 +79,9 @@ struct at_gpu_hold_rec *at_gpu_rec_hold_of(const at_gpu_rec *rec, const char *vd
 
 /* @hold ended now. The oldest one gives way when there are too many. @cleared may be NULL. */
 void at_gpu_rec_add_past(at_gpu_rec *rec, const struct at_gpu_hold_rec *hold, const char *cleared);
+
+/* Remembers what @card says of its profiles and its grid. True when that is something new. */
+bool at_gpu_rec_remember(at_gpu_rec *rec, const struct at_gpu_card *card);
 
 /* True when it can be part of a catalog's key. */
 bool at_gpu_id_valid(const char *id);

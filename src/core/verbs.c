@@ -84,7 +84,7 @@ static bool check_definition(struct at_core *core, const struct at_definition *d
 {
     if (!check_images(core, def, ret_pointer, error) ||
         !check_memory(core, def, before ? before->id : NULL, ret_pointer, error) ||
-        !at_gpu_plan_check(core, def->vdc, def, error))
+        !at_gpu_plan_check(core, def->vdc, def, NULL, error))
         return false;
     /* A trial on a copy: nothing is recorded. */
     at_vdc trial = {.def = (struct at_definition *)def,
@@ -188,7 +188,7 @@ JsonNode *at_core_vdc_start(struct at_core *core, const struct at_actor *actor, 
 {
     g_autoptr(at_vdc) vdc = load_with(core, name, workstations, error);
     if (!vdc || !check_memory(core, vdc->def, vdc->id, NULL, error) ||
-        (!workstations && !at_gpu_plan_check(core, name, vdc->def, error)))
+        !at_gpu_plan_check(core, name, vdc->def, workstations, error))
         return NULL;
     return at_job_start(core, &at_job_vdc_start, name, name, actor, args_for(vdc, workstations),
                         error);
@@ -315,8 +315,8 @@ JsonNode *at_core_snapshot_clone(struct at_core *core, const struct at_actor *ac
         return NULL;
     }
     if (!def || !at_gpu_wish_apply(def, wish, snap, error) ||
-        (options->start && (!check_memory(core, def, NULL, NULL, error) ||
-                            !at_gpu_plan_check(core, new_name, def, error))))
+        (options->start && !check_memory(core, def, NULL, NULL, error)) ||
+        !at_gpu_plan_check(core, new_name, def, NULL, error))
         return NULL;
     g_autofree char *id = at_new_id();
     at_vdc as_new = {.def = def};
@@ -342,7 +342,7 @@ JsonNode *at_core_snapshot_restore(struct at_core *core, const struct at_actor *
     g_autoptr(at_snap) snap = at_core_find_snapshot(core, vdc_name, snap_name, &vdc, error);
     g_autoptr(at_definition) def = snap ? at_definition_parse(snap->definition, NULL, error) : NULL;
     if (!def || (vdc->want_running && (!check_memory(core, def, vdc->id, NULL, error) ||
-                                       !at_gpu_plan_check(core, vdc_name, def, error))))
+                                       !at_gpu_plan_check_anew(core, vdc_name, def, error))))
         return NULL;
     at_vdc as_new = {.def = def};
     g_autofree char *safety = name_from_time("before-restore-");

@@ -274,6 +274,32 @@ def reserved(site):
     check(plan(site, "{profile: passthrough}").returncode == 0, "still not given")
 
 
+def checked_first(site):
+    """What cannot be had is refused before anything starts, and by a restore before anything stops."""
+    site.atoll("apply", "-f", definition(site, "team", "{profile: H100-2-20C}"), "--no-start")
+    site.atoll("snapshot", "create", "team", "monday")
+    site.atoll("apply", "-f", definition(site, "team", ""))  # it runs, without a GPU
+    before = site.json("vdc", "show", "team")
+    site.atoll("gpu", "reserve", "41:00.0", "--reason", "inference of the host")
+    jobs = len(site.json("job", "list"))
+    with_gpu = ["clone", "team@monday", "copy"]
+    for words in (["restore", "team@monday"], with_gpu, [*with_gpu, "--no-start"]):
+        done = site.atoll(*words, check_rc=False)
+        check(done.returncode == 4 and "inference of the host" in done.stderr, f"{words}: {done}")
+    check(len(site.json("job", "list")) == jobs, "a job was begun")
+    after = site.json("vdc", "show", "team")
+    check(after["workstations"] == before["workstations"], f"it was touched: {after}")
+    site.atoll(*with_gpu, "--no-start", "--gpu", "none")
+    site.atoll("gpu", "release", "41:00.0")
+    site.atoll("clone", "team@monday", "other", "--no-start")
+    site.atoll("gpu", "reserve", "41:00.0", "--reason", "inference of the host")
+    jobs = len(site.json("job", "list"))
+    for words in (["start", "other"], ["start", "other", "tune"]):
+        done = site.atoll(*words, check_rc=False)
+        check(done.returncode == 4 and "inference of the host" in done.stderr, f"{words}: {done}")
+    check(len(site.json("job", "list")) == jobs, "a start was begun")
+
+
 def changes(site):
     """Cards that come, go and move are noticed, and known again."""
     first = gpus(site)["0000:41:00.0"]["id"]
@@ -440,6 +466,8 @@ if __name__ == "__main__":
         ("what-the-site-forbids-is-given-to-nobody",
          on_cards(forbidden, H100 + " vfs=4 vendor", nvml=HOST)),
         ("what-is-kept-for-the-host-is-given-to-nobody", on_cards(reserved, H100)),
+        ("what-cannot-be-had-is-refused-before-anything-starts",
+         on_cards(checked_first, H100 + " vfs=4 vendor", nvml=HOST)),
         ("cards-that-come-and-go-are-noticed", on_cards(changes, H100)),
         ("a-card-that-moved-is-known-again", on_cards(moved, H100, nvml=HOST)),
         ("sizes-are-mixed-where-somebody-wants-it",

@@ -13,6 +13,8 @@
 #include "lib/at-test.h"
 #include "lib/tiny-guest.h"
 #include "qemu/agent-exec.h"
+#include "unit/qemu/fake-agent.h"
+#include "unit/qemu/fake-peer.h"
 
 static bool answers(const char *socket)
 {
@@ -314,6 +316,21 @@ static void test_no_agent(void)
     g_assert_true(g_str_has_prefix(check->detail, "lab/a: "));
 }
 
+/* It goes into records that are kept and shown. */
+static void test_talkative_agent(void)
+{
+    g_autofree char *much = g_strnfill(200000, 'x');
+    g_autofree char *refusal =
+        g_strdup_printf("> {\"error\": {\"desc\": \"no\\u001b[2Jno\\n%s\"}}", much);
+    const char *const script[] = {SYNCED, "< guest-exec", refusal, "hold", NULL};
+    const char *talkative = fake_peer(script);
+    struct at_neighbour_plan plan = plan_between(talkative, talkative, AT_GPU_SHARED);
+    const struct at_gpu_check *check = measure(&plan);
+    g_assert_cmpint(check->verdict, ==, AT_GPU_NOT_TESTED);
+    g_assert_nonnull(strstr(check->detail, "no [2Jno xxx"));
+    g_assert_cmpuint(strlen(check->detail), <, 400);
+}
+
 static void test_no_program(void)
 {
     const char *nobody = at_test_path(at_test_dir(), "qga.sock");
@@ -379,6 +396,8 @@ int main(int argc, char **argv)
     g_test_add_func("/gpu/neighbour/only-root-can-reach-what-is-run-in-the-guest", test_mode);
     g_test_add_func("/gpu/neighbour/a-directory-of-somebody-else-is-left-alone", test_taken);
     g_test_add_func("/gpu/neighbour/ends-what-an-earlier-daemon-has-left", test_again);
+    g_test_add_func("/gpu/neighbour/what-an-agent-says-is-cut-and-made-plain",
+                    test_talkative_agent);
     g_test_add_func("/gpu/neighbour/a-load-that-is-not-installed-is-named", test_no_program);
     g_test_add_func("/gpu/neighbour/a-guest-without-an-agent-is-not-tested", test_no_agent);
     g_test_add_func("/gpu/neighbour/is-measured-in-two-guests-and-leaves-nothing-there",

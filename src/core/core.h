@@ -17,7 +17,7 @@ struct at_core_config {
     const char *state_dir;
     const char *guard_path;    /* atoll-guard */
     const char *plugin_path;   /* nbdkit-atoll-plugin.so */
-    const char *gpu_load_path; /* atoll-gpu-load, which guests run */
+    const char *gpu_load_path; /* atoll-gpu-load, which guests run; it may be missing */
     const char *accel;         /* auto | kvm | tcg: site default */
     const char *gpu_isolation; /* the weakest that is given: any | shared | hardware | exclusive */
     double verify_days;        /* the vault is read back within so many; 0: never */

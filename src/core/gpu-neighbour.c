@@ -1,49 +1,33 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Running the two loads, and judging what they say. What guests answer is not trusted: it decides
- * about a check of theirs, and is shown as plain text. */
+/* Running the noisy neighbour: the victim alone, beside the neighbour, and alone again. */
 #include "core/gpu-neighbour.h"
-
-#include <inttypes.h>
-#include <math.h>
 
 #include "base/clock.h"
 #include "base/error.h"
-#include "base/json.h"
 #include "base/plain.h"
-#include "qemu/agent-exec.h"
-
-#if defined(__aarch64__)
-#define LOADER "/lib/ld-linux-aarch64.so.1"
-#else
-#define LOADER "/lib64/ld-linux-x86-64.so.2"
-#endif
-/* In the guest: where programs may be run from, and only root writes. */
-#define PROGRAM "/var/lib/atoll-gpu-load-%08x%08x"
+#include "core/gpu-load.h"
 
 enum {
-    CALL_MS = 10000,
     POLL_MS = 200,
-    SLACK_MS = 60000, /* a driver may take long to start, and memory to fill */
+    SLACK_S = 60, /* a driver may take long to start, and memory to fill */
     ALONE_RUNS = 2,
-    BESIDE_MAX = 64,
-    KEPT_PERCENT = 90,
+    TROUBLE_BYTES = 400,
 };
-
-struct run {
-    int64_t sent_us, told_us, ended_us; /* start asked for, start known, end seen */
-    JsonNode *answer;
-    char *failure; /* what the load said when it could not */
-};
+/* Guests' clocks differ a little from ours. */
+#define MEASURED_LEAST 0.9
 
 struct test {
     const struct at_neighbour_plan *plan;
-    char *path; /* of the program in both guests */
+    struct at_gpu_load victim, neighbour;
     char *token;
-    struct run neighbour;
-    double alone, beside; /* bytes per second; 0: not known */
-    uint64_t damaged;     /* pages of the victim's */
-    char *hampered;       /* why the victim could not measure beside the neighbour, or NULL */
+    struct at_neighbour_story story;
 };
+
+static int64_t deadline_of(const struct test *t, double seconds)
+{
+    double slack = t->plan->slack_s > 0 ? t->plan->slack_s : SLACK_S;
+    return at_deadline_ms((int64_t)((seconds + slack) * 1000));
+}
 
 static bool go_on(const struct test *t, GError **error)
 {
@@ -57,292 +41,138 @@ static void tell(const struct test *t, double percent)
         t->plan->progress(percent, t->plan->user);
 }
 
-/* A connection for each call: the agent serves one client at a time, and a snapshot may want it. */
-static struct at_agent *open_agent(const struct at_neighbour_guest *guest, GError **error)
+/* An agent tells nothing by itself: it is asked again and again. A run that does not end is no
+ * error here, but hung. */
+static bool finish(const struct test *t, struct at_gpu_load *load, int64_t deadline,
+                   struct at_neighbour_run *run, GError **error)
 {
-    struct at_agent *agent = at_agent_open(guest->agent_socket, CALL_MS, error);
-    if (!agent)
-        g_prefix_error(error, "%s: ", guest->name);
-    return agent;
-}
-
-static bool bring(const struct test *t, const struct at_neighbour_guest *guest, GBytes *program,
-                  GError **error)
-{
-    g_autoptr(at_agent) agent = open_agent(guest, error);
-    if (!agent)
-        return false;
-    if (at_agent_write_file(agent, t->path, program, SLACK_MS, error))
-        return true;
-    g_prefix_error(error, "%s: bring the load into the guest: ", guest->name);
-    return false;
-}
-
-/* Nobody waits for it: a guest that does not remove it has a small file too many. */
-static void take_away(const struct test *t, const struct at_neighbour_guest *guest)
-{
-    const char *const argv[] = {"/bin/rm", "-f", t->path, NULL};
-    int64_t pid;
-    g_autoptr(at_agent) agent = open_agent(guest, NULL);
-    if (agent)
-        at_agent_exec_start(agent, argv, CALL_MS, &pid, NULL);
-}
-
-static bool begin(const struct test *t, const struct at_neighbour_guest *guest, const char *role,
-                  double seconds, struct run *ret_run, int64_t *ret_pid, GError **error)
-{
-    char text[G_ASCII_DTOSTR_BUF_SIZE];
-    const char *const argv[] = {LOADER,
-                                t->path,
-                                role,
-                                "--token",
-                                t->token,
-                                "--seconds",
-                                g_ascii_formatd(text, sizeof text, "%.3f", seconds),
-                                NULL};
-    g_autoptr(at_agent) agent = open_agent(guest, error);
-    if (!agent)
-        return false;
-    *ret_run = (struct run){.sent_us = at_clock_us()};
-    if (at_agent_exec_start(agent, argv, CALL_MS, ret_pid, error)) {
-        ret_run->told_us = at_clock_us();
-        return true;
-    }
-    g_prefix_error(error, "%s: start the load in the guest: ", guest->name);
-    return false;
-}
-
-static bool take_answer(const struct at_neighbour_guest *guest, const struct at_agent_exec *exec,
-                        struct run *run, GError **error)
-{
-    g_autoptr(JsonNode) answer = at_json_parse(exec->output, -1, NULL);
-    JsonObject *obj =
-        answer && JSON_NODE_HOLDS_OBJECT(answer) ? json_node_get_object(answer) : NULL;
-    const char *why = obj ? at_json_str(obj, "error", NULL) : exec->errors;
-    if (obj && !why && exec->status == 0) {
-        run->answer = g_steal_pointer(&answer);
-        return true;
-    }
-    char plain[400];
-    at_plain_copy(plain, sizeof plain, why ? why : "");
-    run->failure = *plain ? g_strdup(plain) : g_strdup_printf("exit status %d", exec->status);
-    return at_error(error, AT_ERROR_PEER, "%s: the load in the guest: %s", guest->name,
-                    run->failure);
-}
-
-/* *ret_ended with its answer in @run. */
-static bool look(const struct at_neighbour_guest *guest, int64_t pid, struct run *run,
-                 bool *ret_ended, GError **error)
-{
-    struct at_agent_exec exec = {0};
-    g_autoptr(at_agent) agent = open_agent(guest, error);
-    if (!agent)
-        return false;
-    if (!at_agent_exec_poll(agent, pid, CALL_MS, &exec, error)) {
-        g_prefix_error(error, "%s: ", guest->name);
-        return false;
-    }
-    *ret_ended = exec.ended;
-    run->ended_us = at_clock_us();
-    bool ok = !exec.ended || take_answer(guest, &exec, run, error);
-    at_agent_exec_clear(&exec);
-    return ok;
-}
-
-/* An agent tells nothing by itself: it is asked again and again. */
-static bool finish(const struct test *t, const struct at_neighbour_guest *guest, int64_t pid,
-                   double seconds, struct run *run, GError **error)
-{
-    int64_t deadline = at_deadline_ms((int64_t)(seconds * 1000) + SLACK_MS);
-    for (bool ended = false; !ended;) {
-        if (!go_on(t, error) || !look(guest, pid, run, &ended, error))
+    while (run->ended_us == 0 && !run->hung) {
+        if (!go_on(t, error) || !at_gpu_load_look(load, run, error))
             return false;
-        if (!ended && at_deadline_left_ms(deadline) == 0)
-            return at_error(error, AT_ERROR_TIMEOUT, "%s: the load in the guest does not end",
-                            guest->name);
-        if (!ended)
+        run->hung = run->ended_us == 0 && at_deadline_left_ms(deadline) == 0;
+        if (run->ended_us == 0 && !run->hung)
             g_usleep(POLL_MS * 1000);
     }
     return true;
 }
 
-static double number(const struct run *run, const char *name)
+/* One run of the victim's; *ret_ok when it has an answer. */
+static bool measure_once(struct test *t, GPtrArray *runs, bool *ret_ok, GError **error)
 {
-    double value = run->answer ? at_json_num(json_node_get_object(run->answer), name, 0) : 0;
-    return isfinite(value) && value > 0 ? value : 0;
-}
-
-static bool measure_once(struct test *t, struct run *ret_run, GError **error)
-{
-    const struct at_neighbour_guest *victim = &t->plan->victim;
-    int64_t pid;
-    if (!begin(t, victim, "victim", t->plan->measure_s, ret_run, &pid, error) ||
-        !finish(t, victim, pid, t->plan->measure_s, ret_run, error))
+    struct at_neighbour_run *run = at_neighbour_run_new();
+    double seconds = t->plan->measure_s;
+    g_ptr_array_add(runs, run);
+    if (!at_gpu_load_start(&t->victim, t->token, seconds, run, error) ||
+        !finish(t, &t->victim, deadline_of(t, seconds), run, error))
         return false;
-    t->damaged += (uint64_t)MIN(number(ret_run, "damaged"), 1e15);
+    double took = (double)(run->ended_us - run->sent_us) / 1e6;
+    if (run->answer && took < MEASURED_LEAST * seconds)
+        return at_error(error, AT_ERROR_PEER,
+                        "%s: the load in the guest ended after %.1f of %.1f s",
+                        t->plan->victim.name, took, seconds);
+    *ret_ok = run->answer;
     return true;
 }
 
-static void run_clear(struct run *run)
+static bool measure_alone(struct test *t, GPtrArray *runs, double percent, bool *ret_ok,
+                          GError **error)
 {
-    g_clear_pointer(&run->answer, json_node_unref);
-    g_clear_pointer(&run->failure, g_free);
-}
-
-/* The better of several runs: what the card gives when nothing disturbs. */
-static bool measure_alone(struct test *t, GError **error)
-{
-    for (unsigned i = 0; i < ALONE_RUNS; i++) {
-        struct run run = {0};
-        bool ok = measure_once(t, &run, error);
-        t->alone = MAX(t->alone, number(&run, "rate"));
-        run_clear(&run);
-        if (!ok)
-            return false;
-        tell(t, 10.0 + 15.0 * i);
-    }
-    return t->alone > 0 ||
-           at_error(error, AT_ERROR_PEER, "%s: the load in the guest says that it copied nothing",
-                    t->plan->victim.name);
-}
-
-static int by_value(gconstpointer a, gconstpointer b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y;
-}
-
-/* The median of the victim's runs that lie wholly within the neighbour's load. Its seconds count
- * from the start of the program, which is between asking for it and hearing of it. */
-static bool judge_beside(struct test *t, const struct run *runs, unsigned n, GError **error)
-{
-    double rates[BESIDE_MAX];
-    unsigned within = 0;
-    double fill = number(&t->neighbour, "fill_seconds") * 1e6;
-    double load = number(&t->neighbour, "load_seconds") * 1e6;
-    double from = (double)t->neighbour.told_us + fill;
-    double until = (double)t->neighbour.sent_us + fill + load;
-    for (unsigned i = 0; i < n; i++) {
-        if ((double)runs[i].sent_us >= from && (double)runs[i].ended_us <= until)
-            rates[within++] = number(&runs[i], "rate");
-    }
-    if (within == 0)
-        return at_error(error, AT_ERROR_TIMEOUT,
-                        "%s did not measure while %s had the card full: it filled it in %.1f s and "
-                        "copied for %.1f s",
-                        t->plan->victim.name, t->plan->neighbour.name, fill / 1e6, load / 1e6);
-    qsort(rates, within, sizeof *rates, by_value);
-    t->beside = rates[within / 2];
-    return true;
-}
-
-static bool measure_beside(struct test *t, GError **error)
-{
-    const struct at_neighbour_guest *neighbour = &t->plan->neighbour;
-    int64_t pid;
-    struct run runs[BESIDE_MAX] = {0};
-    unsigned n = 0;
-    bool ended = false;
-    if (!begin(t, neighbour, "neighbour", t->plan->load_s, &t->neighbour, &pid, error))
-        return false;
     bool ok = true;
-    while (ok && !ended && n < BESIDE_MAX) {
-        ok = measure_once(t, &runs[n], error);
-        t->hampered = g_steal_pointer(&runs[n].failure);
-        n++;
-        ok = ok && look(neighbour, pid, &t->neighbour, &ended, error);
-        tell(t, MIN(30.0 + 5.0 * n, 95.0));
+    for (unsigned i = 0; ok && i < ALONE_RUNS; i++) {
+        if (!measure_once(t, runs, &ok, error))
+            return false;
+        tell(t, percent + 10.0 * i);
     }
-    /* What it has found in its memory counts also when the victim could not measure. */
-    if ((ok || t->hampered) && !ended)
-        ok = finish(t, neighbour, pid, t->plan->load_s, &t->neighbour, ok ? error : NULL) && ok;
-    ok = ok && judge_beside(t, runs, n, error);
-    for (unsigned i = 0; i < n; i++)
-        run_clear(&runs[i]);
-    return ok;
+    /* Who comes beside is not to blame for pages that change without it. */
+    *ret_ok = ok && at_neighbour_damaged(runs) == 0;
+    return true;
 }
 
+/* Again and again while the neighbour loads; no run begins after its time. */
+static bool measure_while_loaded(struct test *t, int64_t deadline, bool *ret_ok, GError **error)
+{
+    struct at_neighbour_run *load = &t->story.load;
+    bool ok = true;
+    while (ok && load->ended_us == 0 && at_deadline_left_ms(deadline) > 0) {
+        if (!measure_once(t, t->story.beside, &ok, error) ||
+            (ok && !at_gpu_load_look(&t->neighbour, load, error)))
+            return false;
+        tell(t, MIN(30.0 + 5.0 * t->story.beside->len, 80.0));
+    }
+    *ret_ok = ok;
+    return true;
+}
+
+static bool measure_beside(struct test *t, bool *ret_ok, GError **error)
+{
+    struct at_neighbour_run *load = &t->story.load;
+    int64_t deadline = deadline_of(t, t->plan->load_s);
+    bool ok = false;
+    if (!at_gpu_load_start(&t->neighbour, t->token, t->plan->load_s, load, error) ||
+        !measure_while_loaded(t, deadline, &ok, error))
+        return false;
+    /* What it has found in its memory counts also when the victim could not measure. */
+    if (load->ended_us == 0 && !finish(t, &t->neighbour, deadline, load, error))
+        return false;
+    *ret_ok = ok && load->answer && !at_neighbour_hampered(&t->story);
+    return true;
+}
+
+/* The last part shows whether somebody else had loaded the card in the first. */
 static bool measure(struct test *t, GError **error)
+{
+    bool ok = false;
+    return measure_alone(t, t->story.before, 10, &ok, error) &&
+           (!ok || measure_beside(t, &ok, error)) &&
+           (!ok || measure_alone(t, t->story.after, 85, &ok, error));
+}
+
+static bool bring_and_measure(struct test *t, GError **error)
 {
     g_autoptr(GMappedFile) file = g_mapped_file_new(t->plan->program, FALSE, error);
     g_autoptr(GBytes) program = file ? g_mapped_file_get_bytes(file) : NULL;
-    if (!program)
+    if (!program) {
+        g_prefix_error(error, "atoll-gpu-load, which the guests run, is not on this host: ");
         return false;
-    if (!bring(t, &t->plan->victim, program, error))
-        return false;
-    bool ok = bring(t, &t->plan->neighbour, program, error);
-    if (ok) {
-        ok = measure_alone(t, error) && measure_beside(t, error);
-        take_away(t, &t->plan->neighbour);
     }
-    take_away(t, &t->plan->victim);
+    bool again = t->plan->again;
+    bool ok = at_gpu_load_bring(&t->victim, program, again, error) &&
+              at_gpu_load_bring(&t->neighbour, program, again, error) && measure(t, error);
+    at_gpu_load_take_away(&t->neighbour);
+    at_gpu_load_take_away(&t->victim);
     return ok;
 }
 
-static char *rate_text(double rate)
+/* What an agent says goes into lasting records. */
+static char *plain_of(const char *text)
 {
-    return rate >= 1e9 ? g_strdup_printf("%.1f GB/s", rate / 1e9)
-                       : g_strdup_printf("%.0f MB/s", rate / 1e6);
-}
-
-static void judge(const struct test *t, GPtrArray *checks)
-{
-    const char *victim = t->plan->victim.name, *neighbour = t->plan->neighbour.name;
-    double percent = 100.0 * t->beside / t->alone;
-    double found = number(&t->neighbour, "found"), used = number(&t->neighbour, "used");
-    g_autofree char *alone = rate_text(t->alone), *beside = rate_text(t->beside);
-    g_autofree char *filled = used >= 1 << 30 ? g_strdup_printf("%.1f GiB", used / (1 << 30))
-                                              : g_strdup_printf("%.0f MiB", used / (1 << 20));
-    g_autofree char *rates =
-        g_strdup_printf("%s copied %s alone and %s (%.0f %%) beside %s, which had filled %s",
-                        victim, alone, beside, percent, neighbour, filled);
-    bool ok = false;
-    char *detail;
-    if (t->damaged && !t->neighbour.told_us)
-        detail = g_strdup_printf("%" PRIu64 " pages of %s changed without any load beside it: the "
-                                 "card's memory does not keep what is written",
-                                 t->damaged, victim);
-    else if (t->damaged)
-        detail = g_strdup_printf("%" PRIu64 " pages of %s changed while %s wrote: the memory of "
-                                 "one is within reach of the other; take the card out of use",
-                                 t->damaged, victim, neighbour);
-    else if (found > 0)
-        detail = g_strdup_printf("%s found in %.0f of %.0f pages what %s had written: memory is "
-                                 "handed on without being cleared; take the card out of use",
-                                 neighbour, found, number(&t->neighbour, "looked"), victim);
-    else if (t->hampered)
-        detail = g_strdup_printf("%s measured alone, but could not beside %s: %s", victim,
-                                 neighbour, t->hampered);
-    else if (t->plan->isolation >= AT_GPU_HARDWARE && percent < KEPT_PERCENT)
-        detail = g_strdup_printf("%s: the hardware does not keep the victim's bandwidth", rates);
-    else {
-        ok = true;
-        detail = g_strdup_printf("%s; nothing of the victim was changed or seen%s", rates,
-                                 t->plan->isolation >= AT_GPU_HARDWARE
-                                     ? ""
-                                     : " (its profile shares the engines: bandwidth is not kept)");
-    }
-    at_gpu_check_add(checks, "noisy neighbour", ok ? AT_GPU_PASSED : AT_GPU_FAILED, detail);
+    char plain[TROUBLE_BYTES];
+    at_plain_copy(plain, sizeof plain, text);
+    return g_strdup(plain);
 }
 
 bool at_neighbour_measure(const struct at_neighbour_plan *plan, GPtrArray *checks, GError **error)
 {
     struct test t = {.plan = plan};
     g_autoptr(GError) local = NULL;
-    t.path = g_strdup_printf(PROGRAM, g_random_int(), g_random_int());
+    char *detail;
+    at_gpu_load_init(&t.victim, &plan->victim, "victim", plan->name);
+    at_gpu_load_init(&t.neighbour, &plan->neighbour, "neighbour", plan->name);
+    at_neighbour_story_init(&t.story, plan);
     t.token = g_strdup_printf("%08x%08x", g_random_int() | 1, g_random_int());
-    bool ok = measure(&t, &local);
-    if (ok || t.hampered || t.damaged || number(&t.neighbour, "found") > 0)
-        judge(&t, checks);
-    else if (local->code != AT_ERROR_CANCELLED || local->domain != AT_ERROR)
-        at_gpu_check_add(checks, "noisy neighbour", AT_GPU_NOT_TESTED, g_strdup(local->message));
-    run_clear(&t.neighbour);
-    g_free(t.path);
-    g_free(t.token);
-    g_free(t.hampered);
-    if (!ok && g_error_matches(local, AT_ERROR, AT_ERROR_CANCELLED)) {
+    bool cancelled =
+        !bring_and_measure(&t, &local) && g_error_matches(local, AT_ERROR, AT_ERROR_CANCELLED);
+    if (local)
+        t.story.trouble = plain_of(local->message);
+    if (cancelled) {
         g_propagate_error(error, g_steal_pointer(&local));
-        return false;
+    } else {
+        enum at_gpu_verdict verdict = at_neighbour_judge(&t.story, &detail);
+        at_gpu_check_add(checks, AT_NEIGHBOUR_CHECK, verdict, detail);
     }
-    return true;
+    at_neighbour_story_clear(&t.story);
+    at_gpu_load_clear(&t.victim);
+    at_gpu_load_clear(&t.neighbour);
+    g_free(t.token);
+    return !cancelled;
 }

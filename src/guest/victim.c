@@ -75,7 +75,7 @@ static bool measure(struct at_cuda *cuda, const struct at_load_options *o, cu_po
             break;
     }
     qsort(rates, ret->windows, sizeof *rates, by_rate);
-    ret->rate = rates[ret->windows / 2];
+    ret->rate = rates[(ret->windows - 1) / 2]; /* of two the lower: nothing is made better */
     ret->slowest = rates[0];
     return true;
 }

@@ -7,8 +7,13 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/json.h"
+#include "base/plain.h"
 
-enum { WRITE_BYTES = 192 << 10 }; /* at once; in base64 it stays below what agents take */
+enum {
+    WRITE_BYTES = 192 << 10, /* at once; in base64 it stays below what agents take */
+    POLL_MS = 50,
+    WORDS_BYTES = 400,
+};
 
 static bool call_for_int(struct at_agent *agent, const char *command, JsonObject *args,
                          int64_t deadline, int64_t *ret, GError **error)
@@ -128,4 +133,34 @@ bool at_agent_exec_poll(struct at_agent *agent, int64_t pid, int timeout_ms,
     ret_exec->output = output_of(status, "out-data");
     ret_exec->errors = output_of(status, "err-data");
     return true;
+}
+
+static bool ended_well(const char *program, const struct at_agent_exec *exec, GError **error)
+{
+    char words[WORDS_BYTES];
+    if (exec->status == 0)
+        return true;
+    at_plain_copy(words, sizeof words, exec->errors);
+    return at_error(error, AT_ERROR_PEER, "%s ended in the guest with status %d%s%s", program,
+                    exec->status, *words ? ": " : "", words);
+}
+
+bool at_agent_exec_run(struct at_agent *agent, const char *const *argv, int timeout_ms,
+                       GError **error)
+{
+    int64_t deadline = at_deadline_ms(timeout_ms), pid;
+    if (!at_agent_exec_start(agent, argv, timeout_ms, &pid, error))
+        return false;
+    for (;;) {
+        struct at_agent_exec exec;
+        if (!at_agent_exec_poll(agent, pid, at_deadline_left_ms(deadline), &exec, error))
+            return false;
+        bool ok = exec.ended && ended_well(argv[0], &exec, error);
+        at_agent_exec_clear(&exec);
+        if (exec.ended)
+            return ok;
+        if (at_deadline_left_ms(deadline) < POLL_MS)
+            return at_error(error, AT_ERROR_TIMEOUT, "%s does not end in the guest", argv[0]);
+        g_usleep(POLL_MS * 1000); /* an agent tells nothing by itself */
+    }
 }

@@ -7,8 +7,9 @@
 
 enum { AT_AGENT_OUTPUT_MAX = 64 << 10 };
 
-/* Writes a file of the guest anew; its mode is as the agent's umask has it. Nothing is removed when
- * it fails. */
+/* Writes a file of the guest anew. qemu-ga makes it with mode 0666 whatever its umask is: every
+ * user of the guest can write to it, unless it lies in a directory that keeps them out. Nothing is
+ * removed when it fails. */
 bool at_agent_write_file(struct at_agent *agent, const char *path, GBytes *content, int timeout_ms,
                          GError **error);
 
@@ -27,3 +28,8 @@ void at_agent_exec_clear(struct at_agent_exec *exec);
 /* Whether it has ended. Once told, the agent forgets it. */
 bool at_agent_exec_poll(struct at_agent *agent, int64_t pid, int timeout_ms,
                         struct at_agent_exec *ret_exec, GError **error);
+
+/* Runs @argv to its end and sees to it that the agent keeps nothing of it. TIMEOUT when it goes on;
+ * PEER with the first words of its stderr when it ends with another status than 0. */
+bool at_agent_exec_run(struct at_agent *agent, const char *const *argv, int timeout_ms,
+                       GError **error);

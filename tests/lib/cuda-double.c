@@ -7,6 +7,8 @@
  *   parts=N     the card is cut into      part=K     this process has part K of them, from 0
  *   turns       copies take turns         leak       memory is given as its last owner left it
  *   flip        a copy changes a byte of another process's memory
+ *   rot         a copy changes a byte of what it has not written
+ *   stuck       a copy never ends          hampered   the same, beside another process's memory
  *   fail=NAME   that function returns CUDA_ERROR_UNKNOWN (not cuInit: init=999)
  * Nothing but the C library: the tiny guest has it, too. */
 #include <errno.h>
@@ -316,13 +318,25 @@ static uint8_t *own(cu_pointer at, size_t len)
     return NULL;
 }
 
-static void flip(void)
+/* Memory of others, or of this process, where the load's still part is. */
+static void flip(bool others)
 {
     for (unsigned i = 0; i < SLOTS; i++) {
         const struct slot *s = &card.head->slots[i];
-        if (s->len && s->pid != getpid())
+        if (s->len && (s->pid != getpid()) == others)
             card.bytes[s->at + s->len / 2] = 0xee;
     }
+}
+
+static bool has_company(void)
+{
+    bool company = false;
+    lock(true);
+    reap();
+    for (unsigned i = 0; i < SLOTS; i++)
+        company = company || (card.head->slots[i].len && card.head->slots[i].pid != getpid());
+    lock(false);
+    return company;
 }
 
 EXPORT int cuMemsetD32_v2(cu_pointer to, unsigned value, size_t words);
@@ -371,13 +385,17 @@ int cuMemcpyDtoD_v2(cu_pointer to, cu_pointer from, size_t len)
     const uint8_t *q = own(from, len);
     if (!p || !q)
         return CUDA_ERROR_INVALID_VALUE;
+    while (mode_of("stuck") || (mode_of("hampered") && has_company()))
+        pause();
     bool turns = mode_of("turns") && card.turn_fd >= 0;
     if (turns)
         flock(card.turn_fd, LOCK_EX);
     memmove(p, q, len);
     wait_for(len, turns ? &card.head->due_ns : &card.due_ns);
     if (mode_of("flip"))
-        flip();
+        flip(true);
+    if (mode_of("rot"))
+        flip(false);
     if (turns)
         flock(card.turn_fd, LOCK_UN);
     return CUDA_SUCCESS;

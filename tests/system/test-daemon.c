@@ -139,6 +139,18 @@ static void a_missing_part_is_named(void)
     g_assert_false(g_file_test(d->state, G_FILE_TEST_EXISTS));
 }
 
+/* A host without GPUs need not have what only guests with them run. */
+static void it_starts_without_the_load_of_gpus(void)
+{
+    if (!at_test_needs_root() || !at_test_needs_program("nbdkit"))
+        return;
+    struct daemon *d = daemon_new();
+    g_setenv("ATOLL_GPU_LOAD", "/nonexistent/atoll-gpu-load", TRUE);
+    daemon_start(d);
+    g_unsetenv("ATOLL_GPU_LOAD");
+    daemon_stop(d);
+}
+
 /* ---- life ---- */
 
 static void it_stops_as_told_and_the_image_server_goes_on(void)
@@ -430,6 +442,7 @@ int main(int argc, char **argv)
     g_test_add_func("/daemon/wrong-options-are-told", wrong_options_are_told);
     g_test_add_func("/daemon/only-root-may-run-it", only_root_may_run_it);
     g_test_add_func("/daemon/a-missing-part-is-named", a_missing_part_is_named);
+    g_test_add_func("/daemon/starts-without-the-load-of-gpus", it_starts_without_the_load_of_gpus);
     g_test_add_func("/daemon/stops-as-told-and-the-image-server-goes-on",
                     it_stops_as_told_and_the_image_server_goes_on);
     g_test_add_func("/daemon/the-image-server-starts-from-a-closed-directory",

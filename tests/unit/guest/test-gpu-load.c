@@ -4,6 +4,8 @@
 #include <json-glib/json-glib.h>
 #include <math.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "base/json.h"
 #include "lib/at-test.h"
@@ -121,6 +123,52 @@ static void usage(void)
         g_assert_null(load("", wrong[i], USAGE));
 }
 
+/* The median of an even number of windows is the lower one. The double's windows last a little more
+ * than a tenth of a second. */
+static void lower_median(void)
+{
+    for (unsigned tries = 0; tries < 10; tries++) {
+        g_autoptr(JsonNode) said = load("rate=64", "victim --token abc --seconds 0.23", 0);
+        if (number(said, "windows") != 2)
+            continue;
+        g_assert_cmpfloat(number(said, "rate"), ==, number(said, "slowest"));
+        return;
+    }
+    g_test_skip("this machine is too busy for two windows");
+}
+
+/* Also while the driver does not come back. */
+static void ends_when_removed(void)
+{
+    static const char *const roles[] = {"victim", "neighbour"};
+    const char *dir = at_test_dir();
+    g_autofree char *library = g_strdup_printf("LD_LIBRARY_PATH=%s", AT_CUDA_DOUBLE_DIR);
+    for (size_t i = 0; i < G_N_ELEMENTS(roles); i++) {
+        const char *program = at_test_file(dir, "program", "x");
+        const char *const argv[] = {"env",
+                                    library,
+                                    "CUDA_DOUBLE_MODE=stuck",
+                                    g_getenv("ATOLL_GPU_LOAD_TESTED"),
+                                    roles[i],
+                                    "--token",
+                                    "abc",
+                                    "--seconds",
+                                    "300",
+                                    "--while",
+                                    program,
+                                    NULL};
+        pid_t pid = at_test_spawn(argv, NULL);
+        g_usleep(700 * 1000); /* it looks several times and finds it there */
+        g_assert_cmpint(waitpid(pid, NULL, WNOHANG), ==, 0);
+        g_assert_cmpint(unlink(program), ==, 0);
+        siginfo_t info = {0};
+        g_assert_true(at_test_until(
+            waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == pid,
+            WAIT_MS / 4));
+        g_assert_cmpint(info.si_status, ==, EXIT_FAILURE);
+    }
+}
+
 /* Guests are older than the machine that builds: 2.34 is in use since 2021. */
 static void old_libraries(void)
 {
@@ -147,6 +195,8 @@ int main(int argc, char **argv)
     g_test_add_func("/guest/gpu-load/a-neighbour-fills-the-card-and-copies", neighbour);
     g_test_add_func("/guest/gpu-load/says-what-the-driver-refuses", refusals);
     g_test_add_func("/guest/gpu-load/refuses-options-that-make-no-sense", usage);
+    g_test_add_func("/guest/gpu-load/of-two-windows-the-slower-counts", lower_median);
+    g_test_add_func("/guest/gpu-load/ends-when-its-program-is-removed", ends_when_removed);
     g_test_add_func("/guest/gpu-load/runs-with-the-libraries-of-older-guests", old_libraries);
     return g_test_run();
 }

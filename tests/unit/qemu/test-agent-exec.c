@@ -110,6 +110,38 @@ static void test_poll(void)
     g_assert_error(error, AT_ERROR, AT_ERROR_PEER);
 }
 
+static void test_run(void)
+{
+    static const char *const argv[] = {"/bin/mkdir", "/x", NULL};
+    static const char *const script[] = {
+        SYNCED,
+        "< guest-exec",
+        "> {\"return\": {\"pid\": 42}}",
+        "< guest-exec-status",
+        "> {\"return\": {\"exited\": false}}",
+        "< guest-exec-status",
+        "> {\"return\": {\"exited\": true, \"exitcode\": 0}}",
+        "< guest-exec",
+        "> {\"return\": {\"pid\": 43}}",
+        "< guest-exec-status",
+        "> {\"return\": {\"exited\": true, \"exitcode\": 1, \"err-data\": \"ZnVsbBsK\"}}",
+        "< guest-exec",
+        "> {\"return\": {\"pid\": 44}}",
+        "< guest-exec-status",
+        "> {\"return\": {\"exited\": false}}",
+        "hold",
+        NULL};
+    g_autoptr(GError) none = NULL, status = NULL, late = NULL;
+    g_autoptr(at_agent) agent = fake_agent(script);
+    g_assert_true(at_test_ok(at_agent_exec_run(agent, argv, LONG_MS, &none), &none));
+    g_assert_false(at_agent_exec_run(agent, argv, LONG_MS, &status));
+    g_assert_error(status, AT_ERROR, AT_ERROR_PEER);
+    /* Without the characters that steer a terminal. */
+    g_assert_cmpstr(status->message, ==, "/bin/mkdir ended in the guest with status 1: full  ");
+    g_assert_false(at_agent_exec_run(agent, argv, 40, &late));
+    g_assert_error(late, AT_ERROR, AT_ERROR_TIMEOUT);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -117,5 +149,6 @@ int main(int argc, char **argv)
     g_test_add_func("/qemu/agent-exec/a-file-that-cannot-be-written-is-closed", test_write_fails);
     g_test_add_func("/qemu/agent-exec/starts-a-program-or-says-why-not", test_start);
     g_test_add_func("/qemu/agent-exec/tells-how-a-program-ended", test_poll);
+    g_test_add_func("/qemu/agent-exec/runs-a-program-to-its-end", test_run);
     return g_test_run();
 }

@@ -6,8 +6,9 @@ import time
 
 from gpusite import (H100, apply, begin, daemon, delete, drives, end, explain, free_again, gpus,  # noqa: F401
                      holders, past, refused)
-from testhost import (AUDIO_OF_PAIR, EDU, EDU_ALONE, EDU_HOT, EDU_OF_PAIR, IGB, NIC_OF_BUS, OTHER_NIC_OF_BUS,
-                      PCI, Holder, bind, check, driver_of, group_of, modprobe, pull, wait_until)
+from testhost import (AUDIO_OF_EDU, AUDIO_OF_PAIR, EDU, EDU_ALONE, EDU_HOT, EDU_OF_PAIR, EDU_WITH_AUDIO, IGB,
+                      NIC_OF_BUS, OTHER_NIC_OF_BUS, PCI, Holder, bind, check, driver_of, group_of, modprobe,
+                      pull, wait_until)
 
 
 # ---- what there is ----
@@ -113,6 +114,38 @@ def without_reset():
     check(driver_of(EDU_OF_PAIR) == "nvidia" and driver_of(AUDIO_OF_PAIR) != "vfio-pci", "bound all the same")
 
 
+def with_its_audio():
+    """The kernel resets no function of a bus with several: that takes VFIO's hot reset of all of them."""
+    audio = driver_of(AUDIO_OF_EDU)
+    for vdc in ("first", "second"):
+        apply(vdc, "{profile: passthrough, model: '*RTX 4090*'}")
+        if vdc == "first":
+            drives(vdc)
+        check([driver_of(f) for f in (EDU_WITH_AUDIO, AUDIO_OF_EDU)] == ["vfio-pci"] * 2, "not both are given")
+        delete(vdc)
+        free_again(EDU_WITH_AUDIO)
+        check(driver_of(AUDIO_OF_EDU) == audio, f"its audio has {driver_of(AUDIO_OF_EDU)}, had {audio}")
+    check(past(EDU_WITH_AUDIO)[-2:] == [("first/one", "bus reset"), ("second/one", "bus reset")],
+          f"{past(EDU_WITH_AUDIO)}")
+
+
+def isolation_with_its_audio():
+    def tested():
+        daemon.atoll("gpu", "rescan")
+        daemon.atoll("gpu", "test-isolation", EDU_WITH_AUDIO, check_rc=False)
+        checks = {c["check"]: c for c in daemon.json("gpu", "show", EDU_WITH_AUDIO)["test"]["checks"]}
+        return checks["reset"]["verdict"], checks["reset"]["detail"]
+    bind(EDU_WITH_AUDIO, "vfio-pci")
+    verdict, detail = tested()
+    check(verdict == "not tested" and AUDIO_OF_EDU in detail, f"{verdict}: {detail}")
+    bind(AUDIO_OF_EDU, "vfio-pci")
+    verdict, detail = tested()
+    check(verdict == "passed" and "hot reset" in detail, f"{verdict}: {detail}")
+    bind(AUDIO_OF_EDU, None)
+    bind(EDU_WITH_AUDIO, "nvidia")
+    daemon.atoll("gpu", "rescan")
+
+
 def in_use_by_somebody():
     modprobe("vfio-pci")
     bind(EDU_ALONE, "vfio-pci")
@@ -195,6 +228,8 @@ TESTS = [
     ("a-stopped-workstation-gives-its-card-back", given_back),
     ("what-is-to-be-held-is-kept", kept),
     ("a-card-that-cannot-be-reset-is-not-given", without_reset),
+    ("a-card-with-an-audio-function-is-reset-with-it-and-given-again", with_its_audio),
+    ("the-isolation-test-resets-a-card-with-its-audio-function", isolation_with_its_audio),
     ("a-card-that-somebody-else-uses-is-refused-with-the-process", in_use_by_somebody),
     ("killed-before-it-binds", crashes("gpu.bind")),
     ("killed-when-it-has-bound", crashes("gpu.bound")),

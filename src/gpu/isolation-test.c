@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The isolation test: group, interrupts, reset, device nodes, what the card can be cut into. */
+/* The isolation test: group, ACS, interrupts, reset, device nodes, what the card can be cut into.
+ */
 #include "gpu/isolation-test.h"
 
 #include <string.h>
@@ -198,6 +199,7 @@ GPtrArray *at_gpu_test_isolation(const struct at_gpu_host *host, const struct at
 {
     GPtrArray *checks = at_gpu_checks_new();
     check_group(checks, card);
+    at_gpu_check_acs(checks, host, card);
     check_interrupts(checks, host);
     check_reset(checks, host, card, held);
     check_nodes(checks, host, card);

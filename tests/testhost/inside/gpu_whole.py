@@ -24,6 +24,8 @@ def inventory():
 
 def isolation():
     daemon.atoll("gpu", "test-isolation", EDU_ALONE)
+    acs = next(c for c in gpus()[EDU_ALONE]["test"]["checks"] if c["check"] == "acs")
+    check(acs["verdict"] == "passed" and acs["detail"].startswith("1 bridge"), f"{acs}")
     done = daemon.atoll("gpu", "test-isolation", NIC_OF_BUS, check_rc=False)
     check(done.returncode != 0, "a shared group passes")
     checks = {c["check"]: c for c in daemon.json("gpu", "show", NIC_OF_BUS)["test"]["checks"]}

@@ -33,9 +33,10 @@ struct at_gpu_attachment {
     char *function;      /* the VF that is used, or NULL */
     unsigned instance;   /* MIG GPU instance id + 1; 0: none */
     char *former_driver; /* what to bind again at the end ("" for none); NULL: not bound yet */
-    /* By at_gpu_detach(): how what the holder left was cleared: "reset", "bus reset" (of all
-     * functions on its bus), "vGPU removed", or "nothing to clear" (undone before). Static; NULL:
-     * the card is gone. */
+    /* By at_gpu_detach(): what was done about what the holder left: "reset", "bus reset" (of all
+     * functions on its bus), or "vGPU removed", each with ", no scrub" while no device offers to
+     * have its memory overwritten; or "nothing to clear" (undone before). Static; NULL: the card is
+     * gone. */
     const char *cleared;
 };
 /* Frees what was chosen, and forgets it. */

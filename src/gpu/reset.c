@@ -123,7 +123,7 @@ bool at_gpu_run_reset(struct at_gpu_run *run, const char *address, GError **erro
     if (!reset(run, address, &bus, error))
         return false;
     if (run->att)
-        run->att->cleared = bus ? "bus reset" : "reset";
+        run->att->cleared = bus ? "bus reset, no scrub" : "reset, no scrub";
     return true;
 }
 

@@ -4,6 +4,7 @@
 #include "gpu/card-internal.h"
 #include "gpu/function.h"
 #include "gpu/group.h"
+#include "gpu/reset.h"
 #include "gpu/resource.h"
 
 enum { RESET_METHODS_MAX = 16 };
@@ -60,7 +61,7 @@ static void read_neighbours(struct at_gpu_card *card, const struct at_gpu_paths 
 }
 
 /* Linux before 5.15 only says that there is a way ("reset"), not which. */
-static void read_reset(struct at_gpu_card *card, const char *dir)
+static void read_reset(struct at_gpu_card *card, const char *dir, const struct at_gpu_paths *paths)
 {
     g_autoptr(GStrvBuilder) methods = g_strv_builder_new();
     g_autofree char *text = at_gpu_attr_text(dir, "reset_method");
@@ -72,6 +73,8 @@ static void read_reset(struct at_gpu_card *card, const char *dir)
     if (!at_gpu_attr_exists(dir, "reset_method") && at_gpu_attr_exists(dir, "reset"))
         g_strv_builder_add(methods, "unknown");
     card->reset_methods = g_strv_builder_end(methods);
+    if (at_gpu_reset_by_bus((const char *const *)card->reset_methods))
+        card->reset_hits = at_gpu_reset_strangers(paths, card->address);
 }
 
 static void add_vf(struct at_gpu_card *card, const struct at_gpu_paths *paths, const char *address)
@@ -111,6 +114,6 @@ void at_gpu_card_read_pci(struct at_gpu_card *card, const struct at_gpu_paths *p
     read_identity(card, dir, names);
     read_place(card, dir);
     read_neighbours(card, paths, names);
-    read_reset(card, dir);
+    read_reset(card, dir, paths);
     read_vfs(card, dir, paths);
 }

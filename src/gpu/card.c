@@ -116,7 +116,8 @@ bool at_gpu_card_bind(struct at_gpu_run *run, GError **error)
         return false;
     g_autoptr(GPtrArray) members = at_gpu_group_members(&run->host->paths, address, error);
     if (!members || !at_gpu_group_viable(members, address, false, error) ||
-        !at_gpu_reset_possible(run->host, address, error))
+        !at_gpu_reset_possible(run->host, address, error) ||
+        !at_gpu_reset_reaches(run->host, address, error))
         return false;
     if (run->att->former_driver && all_bound(members))
         return at_gpu_config_alive(run->host, address, error);

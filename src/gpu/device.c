@@ -256,7 +256,7 @@ static bool release_vgpu(struct at_gpu_run *run, bool give_back, GError **error)
                (run->att->uuid && at_mdev_exists(&run->host->paths, run->att->uuid));
     if (!(mig ? at_gpu_mig_release(run, error) : at_gpu_vgpu_release(run, error)))
         return false;
-    run->att->cleared = any ? "vGPU removed" : NULL;
+    run->att->cleared = any ? "vGPU removed, no scrub" : NULL;
     return !give_back || at_gpu_vgpu_give_back(run, error);
 }
 

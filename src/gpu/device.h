@@ -33,8 +33,10 @@ struct at_gpu_attachment {
     char *function;      /* the VF that is used, or NULL */
     unsigned instance;   /* MIG GPU instance id + 1; 0: none */
     char *former_driver; /* what to bind again at the end ("" for none); NULL: not bound yet */
-    /* By at_gpu_detach(): how what the holder left was cleared: "reset", "vGPU removed", or
-     * "nothing to clear" (undone before). Static; NULL: the card is gone. */
+    /* By at_gpu_detach(): what was done about what the holder left: "reset", "bus reset" (of all
+     * functions on its bus), or "vGPU removed", each with ", no scrub" while no device offers to
+     * have its memory overwritten; or "nothing to clear" (undone before). Static; NULL: the card is
+     * gone. */
     const char *cleared;
 };
 /* Frees what was chosen, and forgets it. */
@@ -78,6 +80,8 @@ bool at_gpu_detach(const struct at_gpu_host *host, struct at_gpu_attachment *att
  * "qemu-system-x86 (1234)", or NULL when there are none. */
 char *at_gpu_opened_by(const struct at_gpu_paths *paths, const char *address, const char *uuid);
 
-/* Resets a function (by its reset file) and reads its configuration space. UNAVAILABLE: no way to.
- */
-bool at_gpu_reset(const struct at_gpu_host *host, const char *address, GError **error);
+/* Resets a function (by its reset file, or where the kernel refuses that because others are on its
+ * bus, with all of them by VFIO: then *ret_bus), and reads its configuration space. UNAVAILABLE: no
+ * way to; CONFLICT: not everything that would be hit is with vfio-pci. */
+bool at_gpu_reset(const struct at_gpu_host *host, const char *address, bool *ret_bus,
+                  GError **error);

@@ -12,6 +12,7 @@ enum {
     CONFIG_EXTENDED = 0x100,
     CAPABILITY_SERIAL = 0x0003,
     CAPABILITY_HEADER = 4,
+    CAPABILITY_MIN = 12, /* bytes of one that are read here and in isolation-acs.c */
 };
 
 /* Hexadecimal digits as sysfs writes them, up to @end. */
@@ -158,18 +159,24 @@ static uint32_t dword(const uint8_t *config, size_t at)
 
 /* Each capability says where the next one is; a chain that runs in a circle ends with the number
  * of those that can be there. */
-static uint64_t serial_of(const uint8_t *config)
+size_t at_pci_config_extended(const uint8_t *config, unsigned id)
 {
     size_t at = CONFIG_EXTENDED;
     for (unsigned n = 0; n < (CONFIG_SIZE - CONFIG_EXTENDED) / CAPABILITY_HEADER; n++) {
         uint32_t header = dword(config, at);
-        if ((header & 0xffff) == CAPABILITY_SERIAL && at + 12 <= CONFIG_SIZE)
-            return (uint64_t)dword(config, at + 8) << 32 | dword(config, at + 4);
+        if ((header & 0xffff) == id && at + CAPABILITY_MIN <= CONFIG_SIZE)
+            return at;
         at = header >> 20 & 0xffc;
         if (header == 0 || at < CONFIG_EXTENDED)
             break;
     }
     return 0;
+}
+
+static uint64_t serial_of(const uint8_t *config)
+{
+    size_t at = at_pci_config_extended(config, CAPABILITY_SERIAL);
+    return at ? (uint64_t)dword(config, at + 8) << 32 | dword(config, at + 4) : 0;
 }
 
 bool at_pci_function_config(const char *dir, uint64_t *ret_serial)

@@ -41,3 +41,7 @@ bool at_pci_driver_lets_go(const char *driver);
  * 0x0003), 0 when it has none, or when only root may read that far. False when it reads all ones:
  * nobody answers at that address any more. */
 bool at_pci_function_config(const char *dir, uint64_t *ret_serial);
+
+/* Where in a configuration space of 4096 bytes the extended capability @id begins; 12 bytes of it
+ * can be read. 0: it has none. */
+size_t at_pci_config_extended(const uint8_t *config, unsigned id);

@@ -118,6 +118,7 @@ void at_gpu_card_free(struct at_gpu_card *card)
     for (unsigned i = 0; i < AT_GPU_N_KINDS; i++)
         g_free(card->obstacle[i]);
     g_strfreev(card->reset_methods);
+    g_free(card->reset_hits);
     g_array_unref(card->bars);
     GPtrArray *const lists[] = {card->neighbours, card->vfs,       card->mdevs,
                                 card->profiles,   card->instances, card->processes};

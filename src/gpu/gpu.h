@@ -160,6 +160,7 @@ struct at_gpu_card {
     GPtrArray *neighbours;      /* struct at_gpu_neighbour* */
     GArray *bars;               /* struct at_gpu_bar */
     GStrv reset_methods;        /* "flr", "bus", ...; empty: it cannot be reset */
+    char *reset_hits;           /* what a reset hits that does not go with it, in words, or NULL */
     bool boot_vga;              /* the firmware's console */
     bool physical_function;     /* has sriov_totalvfs */
     unsigned vfs_total, vfs_on;

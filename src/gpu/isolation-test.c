@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The isolation test: group, interrupts, reset, device nodes, what the card can be cut into. */
+/* The isolation test: group, ACS, interrupts, reset, device nodes, what the card can be cut into.
+ */
 #include "gpu/isolation-test.h"
 
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/error.h"
 #include "gpu/attribute.h"
 #include "gpu/function.h"
 #include "gpu/text-list.h"
@@ -80,33 +82,51 @@ static void check_interrupts(GPtrArray *checks, const struct at_gpu_host *host)
                          g_strdup("VFIO refuses devices without it"));
 }
 
+/* Why it is not tried now, or NULL. */
+static char *reset_not_tried(const struct at_gpu_host *host, const struct at_gpu_card *card,
+                             bool held)
+{
+    g_autofree char *opener = at_gpu_opened_by(&host->paths, card->address, NULL);
+    if (opener)
+        return g_strdup_printf("not tried, because it is open in %s", opener);
+    if (held || card->processes->len)
+        return g_strdup("not tried, because it is in use");
+    if (card->driver && strcmp(card->driver, "vfio-pci") != 0)
+        return g_strdup_printf("not tried under the driver %s", card->driver);
+    return NULL;
+}
+
+static void try_reset(GPtrArray *checks, const struct at_gpu_host *host,
+                      const struct at_gpu_card *card, const char *methods)
+{
+    g_autoptr(GError) error = NULL;
+    bool bus;
+    if (at_gpu_reset(host, card->address, &bus, &error))
+        at_gpu_check_add(
+            checks, "reset", AT_GPU_PASSED,
+            bus ? g_strdup("reset with all on its bus (VFIO's hot reset) and read back")
+                : g_strdup_printf("reset by %s and read back", methods));
+    else if (g_error_matches(error, AT_ERROR, AT_ERROR_CONFLICT)) /* somebody is in the way now */
+        at_gpu_check_add(checks, "reset", AT_GPU_NOT_TESTED, g_strdup(error->message));
+    else
+        at_gpu_check_add(checks, "reset", AT_GPU_FAILED, g_strdup(error->message));
+}
+
 static void check_reset(GPtrArray *checks, const struct at_gpu_host *host,
                         const struct at_gpu_card *card, bool held)
 {
-    g_autoptr(GError) error = NULL;
     g_autofree char *methods =
         card->reset_methods ? g_strjoinv(" ", card->reset_methods) : g_strdup("");
-    g_autofree char *opener = at_gpu_opened_by(&host->paths, card->address, NULL);
+    g_autofree char *why = reset_not_tried(host, card, held);
     if (!*methods)
         at_gpu_check_add(
             checks, "reset", AT_GPU_FAILED,
             g_strdup("it cannot be reset: what one holder leaves in it, the next one finds"));
-    else if (opener)
-        at_gpu_check_add(
-            checks, "reset", AT_GPU_NOT_TESTED,
-            g_strdup_printf("by %s; not tried, because it is open in %s", methods, opener));
-    else if (held || card->processes->len)
+    else if (why)
         at_gpu_check_add(checks, "reset", AT_GPU_NOT_TESTED,
-                         g_strdup_printf("by %s; not tried, because it is in use", methods));
-    else if (card->driver && strcmp(card->driver, "vfio-pci") != 0)
-        at_gpu_check_add(
-            checks, "reset", AT_GPU_NOT_TESTED,
-            g_strdup_printf("by %s; not tried under the driver %s", methods, card->driver));
-    else if (at_gpu_reset(host, card->address, &error))
-        at_gpu_check_add(checks, "reset", AT_GPU_PASSED,
-                         g_strdup_printf("reset by %s and read back", methods));
+                         g_strdup_printf("by %s; %s", methods, why));
     else
-        at_gpu_check_add(checks, "reset", AT_GPU_FAILED, g_strdup(error->message));
+        try_reset(checks, host, card, methods);
 }
 
 static void check_node(GString *open_nodes, unsigned *seen, const char *path)
@@ -179,6 +199,7 @@ GPtrArray *at_gpu_test_isolation(const struct at_gpu_host *host, const struct at
 {
     GPtrArray *checks = at_gpu_checks_new();
     check_group(checks, card);
+    at_gpu_check_acs(checks, host, card);
     check_interrupts(checks, host);
     check_reset(checks, host, card, held);
     check_nodes(checks, host, card);

@@ -21,3 +21,7 @@ void at_gpu_check_add(GPtrArray *checks, const char *name, enum at_gpu_verdict v
  * reset. Worker thread; blocks. */
 GPtrArray *at_gpu_test_isolation(const struct at_gpu_host *host, const struct at_gpu_card *card,
                                  bool held);
+
+/* One of them, in isolation-acs.c. */
+void at_gpu_check_acs(GPtrArray *checks, const struct at_gpu_host *host,
+                      const struct at_gpu_card *card);

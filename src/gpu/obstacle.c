@@ -130,11 +130,8 @@ static void judge_made(struct at_gpu_card *card)
     }
 }
 
-static void judge_passthrough(struct at_gpu_card *card)
+static void judge_reset(struct at_gpu_card *card)
 {
-    judge_iommu(card, AT_GPU_PASSTHROUGH);
-    judge_group(card);
-    judge_sharing(card);
     if (!card->reset_methods || !card->reset_methods[0])
         add(card, AT_GPU_PASSTHROUGH,
             "there is no way to reset it between two holders (reset_method names none): put it "
@@ -145,6 +142,19 @@ static void judge_passthrough(struct at_gpu_card *card)
             "one "
             "holder had: put it alone below its bridge, or load a module that can (AMD: "
             "vendor-reset)");
+    else if (card->reset_hits && card->iommu_group >= 0)
+        add(card, AT_GPU_PASSTHROUGH,
+            "it can only be reset together with all on its bus, and %s does not go with it: put "
+            "the card into another slot",
+            card->reset_hits);
+}
+
+static void judge_passthrough(struct at_gpu_card *card)
+{
+    judge_iommu(card, AT_GPU_PASSTHROUGH);
+    judge_group(card);
+    judge_sharing(card);
+    judge_reset(card);
     if (card->boot_vga && !at_pci_driver_lets_go(card->driver))
         add(card, AT_GPU_PASSTHROUGH,
             "it is the console of the firmware, in use by driver %s: make another card the console "

@@ -2,11 +2,20 @@
 /* What can be given of any card. */
 #include "gpu/card-internal.h"
 
+enum { CLASS_ACCELERATOR = 0x1200 };
+
+/* VFs of AMD's accelerators (MI300X and later) are the whole card or a compute partition with its
+ * own memory. Its other boards, and Intel's cards, let their VFs take turns on the engines. */
+static enum at_gpu_isolation vf_isolation(const struct at_gpu_card *card)
+{
+    bool partitions = card->vendor == AT_GPU_VENDOR_AMD && card->class >> 8 == CLASS_ACCELERATOR;
+    return partitions ? AT_GPU_HARDWARE : AT_GPU_SHARED;
+}
+
 static void add_vf(struct at_gpu_card *card)
 {
     struct at_gpu_profile *p = at_gpu_profile_new("vf", AT_GPU_VF);
-    /* Intel's VFs share the execution units by time; what AMD's have is their own. */
-    p->isolation = card->vendor == AT_GPU_VENDOR_INTEL ? AT_GPU_SHARED : AT_GPU_HARDWARE;
+    p->isolation = vf_isolation(card);
     p->max = card->vfs_on ? card->vfs_on : card->vfs_total;
     g_ptr_array_insert(card->profiles, 0, p);
 }

@@ -17,6 +17,31 @@ bool at_gpu_reset_clears(const char *const *methods)
     return false;
 }
 
+bool at_gpu_reset_by_bus(const char *const *methods)
+{
+    static const char *const other[] = {"pm", "bus", "cxl_bus", "", NULL};
+    if (!at_gpu_reset_clears(methods))
+        return false;
+    for (; *methods; methods++) {
+        if (!g_strv_contains(other, *methods))
+            return false;
+    }
+    return true;
+}
+
+static GStrv methods_of(const struct at_gpu_host *host, const char *address)
+{
+    g_autofree char *text = at_gpu_text(host, address, "reset_method");
+    return g_strsplit(text ? text : "", " ", -1);
+}
+
+bool at_gpu_reset_reaches(const struct at_gpu_host *host, const char *address, GError **error)
+{
+    g_auto(GStrv) methods = methods_of(host, address);
+    return !at_gpu_reset_by_bus((const char *const *)methods) ||
+           at_gpu_hot_reset_possible(host, address, error);
+}
+
 bool at_gpu_reset_possible(const struct at_gpu_host *host, const char *address, GError **error)
 {
     /* Older kernels have no reset_method; an empty one was switched off. */
@@ -54,24 +79,56 @@ bool at_gpu_config_alive(const struct at_gpu_host *host, const char *address, GE
                     address);
 }
 
-bool at_gpu_run_reset(struct at_gpu_run *run, const char *address, GError **error)
+/* The kernel takes the first of the methods that works: where that is power management, it would
+ * not come to one that clears. */
+static bool begins_with_pm(const struct at_gpu_host *host, const char *address)
 {
-    if (!at_gpu_reset_possible(run->host, address, error))
-        return false;
-    if (!at_gpu_run_set(run, address, "reset", "1", error)) {
-        g_prefix_error(error, "resetting %s: ", address);
+    g_auto(GStrv) methods = methods_of(host, address);
+    return g_strcmp0(methods[0], "pm") == 0;
+}
+
+static bool reset_either_way(struct at_gpu_run *run, const char *address, bool *ret_bus,
+                             GError **error)
+{
+    g_autoptr(GError) local = NULL;
+    bool pm = begins_with_pm(run->host, address);
+    *ret_bus = false;
+    if (!pm && at_gpu_run_set(run, address, "reset", "1", &local))
+        return true;
+    if (pm || g_error_matches(local, AT_ERROR, AT_ERROR_UNAVAILABLE)) {
+        *ret_bus = true;
+        if (at_gpu_run_hot_reset(run, address, error))
+            return true;
+        if (local)
+            at_gpu_error_add(error, "; alone: %s", local->message);
         return false;
     }
+    g_propagate_prefixed_error(error, g_steal_pointer(&local), "resetting %s: ", address);
+    return false;
+}
+
+static bool reset(struct at_gpu_run *run, const char *address, bool *ret_bus, GError **error)
+{
+    if (!at_gpu_reset_possible(run->host, address, error) ||
+        !reset_either_way(run, address, ret_bus, error))
+        return false;
     /* A card may need a moment to answer again. */
     at_gpu_run_wait(run, answers, address, at_gpu_run_timeout(run));
-    if (!at_gpu_config_alive(run->host, address, error))
+    return at_gpu_config_alive(run->host, address, error);
+}
+
+bool at_gpu_run_reset(struct at_gpu_run *run, const char *address, GError **error)
+{
+    bool bus;
+    if (!reset(run, address, &bus, error))
         return false;
     if (run->att)
-        run->att->cleared = "reset";
+        run->att->cleared = bus ? "bus reset, no scrub" : "reset, no scrub";
     return true;
 }
 
-bool at_gpu_reset(const struct at_gpu_host *host, const char *address, GError **error)
+bool at_gpu_reset(const struct at_gpu_host *host, const char *address, bool *ret_bus,
+                  GError **error)
 {
     struct at_gpu_run run = {.host = host};
     if (!at_pci_address_valid(address))
@@ -79,5 +136,5 @@ bool at_gpu_reset(const struct at_gpu_host *host, const char *address, GError **
                         address);
     if (!at_gpu_exists(host, address, NULL))
         return at_error(error, AT_ERROR_NOT_FOUND, "there is no PCI function %s", address);
-    return at_gpu_run_reset(&run, address, error);
+    return reset(&run, address, ret_bus, error);
 }

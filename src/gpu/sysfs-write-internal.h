@@ -10,3 +10,5 @@ enum {
 /* Sees every write. Returns 0, an errno, or AT_SYSFS_WRITE_BLOCKS for one that never ends. NULL in
  * the product. Set before threads run. */
 extern int (*at_sysfs_write_hook)(const char *path, const char *value);
+/* The same in place of at_sysfs_work(). */
+extern int (*at_sysfs_work_hook)(const char *about);

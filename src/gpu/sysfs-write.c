@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Writing one value to a sysfs file by a child process, and keeping account of children that the
- * kernel does not let go. */
+/* Writing one value to a sysfs file, and other work that the kernel can hold up, by a child
+ * process; and keeping account of children that the kernel does not let go. */
 #include "gpu/sysfs-write.h"
 
 #include <errno.h>
@@ -18,13 +18,14 @@
 #include "gpu/sysfs-write-internal.h"
 
 int (*at_sysfs_write_hook)(const char *path, const char *value);
+int (*at_sysfs_work_hook)(const char *about);
 
 /* Each is a process that keeps a copy of our memory alive; more than these would be a leak. */
 enum { PENDING_MAX = 32, KILL_GRACE_MS = 200 };
 
 struct pending {
     pid_t pid;
-    char *path, *value, *about;
+    char *what, *about;
     int64_t since; /* at_clock_us() */
 };
 
@@ -34,8 +35,7 @@ static GPtrArray *pending;  /* struct pending*, made at the first need */
 static void pending_free(void *p)
 {
     struct pending *w = p;
-    g_free(w->path);
-    g_free(w->value);
+    g_free(w->what);
     g_free(w->about);
     g_free(w);
 }
@@ -53,8 +53,8 @@ static void reap(void)
 
 static char *pending_text(const struct pending *w)
 {
-    return g_strdup_printf("\"%s\" to %s, for %" G_GINT64_FORMAT " s now (process %d)", w->value,
-                           w->path, (at_clock_us() - w->since) / G_USEC_PER_SEC, (int)w->pid);
+    return g_strdup_printf("%s, for %" G_GINT64_FORMAT " s now (process %d)", w->what,
+                           (at_clock_us() - w->since) / G_USEC_PER_SEC, (int)w->pid);
 }
 
 char *at_sysfs_write_pending(const char *about)
@@ -70,7 +70,7 @@ char *at_sysfs_write_pending(const char *about)
     return NULL;
 }
 
-static bool may_write(const char *about, GError **error)
+static bool may_begin(const char *about, GError **error)
 {
     g_autofree char *earlier = at_sysfs_write_pending(about);
     if (earlier)
@@ -87,12 +87,11 @@ static bool may_write(const char *about, GError **error)
                     pending->len, first);
 }
 
-static void leave_behind(pid_t pid, const char *path, const char *value, const char *about)
+static void leave_behind(pid_t pid, const char *what, const char *about)
 {
     struct pending *w = g_new0(struct pending, 1);
     w->pid = pid;
-    w->path = g_strdup(path);
-    w->value = g_strdup(value);
+    w->what = g_strdup(what);
     w->about = g_strdup(about);
     w->since = at_clock_us();
     g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&pending_lock);
@@ -104,37 +103,31 @@ static void leave_behind(pid_t pid, const char *path, const char *value, const c
 
 /* In the child, between fork and _exit: nothing but system calls. All that was open is closed, for
  * a child that is left behind must not keep the locks and sockets of its parent. */
-G_NORETURN static void child(int answer, const char *path, const char *value, size_t len)
+G_NORETURN static void child(int answer, at_sysfs_work_func work, void *data)
 {
     prctl(PR_SET_NAME, "atoll-sysfs");
     int err = dup2(answer, 0) < 0 ? errno : 0;
     if (!err)
         syscall(SYS_close_range, 1U, ~0U, 0U);
-    int fd = err ? -1 : open(path, O_WRONLY | O_TRUNC | O_CLOEXEC);
-    if (!err && fd < 0)
-        err = errno;
-    if (!err) {
-        ssize_t n = write(fd, value, len);
-        err = n < 0 ? errno : (size_t)n != len ? EIO : 0;
-    }
+    if (!err)
+        err = work(data);
     ssize_t told = write(0, &err, sizeof err);
     _exit(told == (ssize_t)sizeof err ? 0 : 1);
 }
 
 /* All signals are blocked around the fork and stay so in the child: handlers that it inherits
  * would speak to the parent's descriptors. */
-static pid_t start(const char *path, const char *value, int *ret_answer)
+static pid_t start(at_sysfs_work_func work, void *data, int *ret_answer)
 {
     int ends[2];
     if (pipe2(ends, O_CLOEXEC) < 0)
         return -1;
-    size_t len = strlen(value);
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     pid_t pid = fork();
     if (pid == 0)
-        child(ends[1], path, value, len);
+        child(ends[1], work, data);
     int err = errno;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     close(ends[1]);
@@ -168,11 +161,12 @@ static void wait_for(pid_t pid)
         ;
 }
 
-/* By the child: 0, an errno, or one of AT_SYSFS_WRITE_*. */
-static int write_by_child(const char *path, const char *value, const char *about, int timeout_ms)
+/* 0, an errno, or one of AT_SYSFS_WRITE_*. */
+static int by_child(at_sysfs_work_func work, void *data, const char *what, const char *about,
+                    int timeout_ms)
 {
     at_autofd answer = -1;
-    pid_t pid = start(path, value, &answer);
+    pid_t pid = start(work, data, &answer);
     if (pid < 0)
         return errno;
     if (wait_readable(answer, at_deadline_ms(timeout_ms))) {
@@ -187,8 +181,45 @@ static int write_by_child(const char *path, const char *value, const char *about
         wait_for(pid);
         return AT_SYSFS_WRITE_GIVEN_UP;
     }
-    leave_behind(pid, path, value, about);
+    leave_behind(pid, what, about);
     return AT_SYSFS_WRITE_BLOCKS;
+}
+
+bool at_sysfs_work(at_sysfs_work_func work, void *data, const char *what, const char *about,
+                   int timeout_ms, int *ret_errno, GError **error)
+{
+    if (!may_begin(about, error)) {
+        g_prefix_error(error, "%s: ", what);
+        return false;
+    }
+    int err = at_sysfs_work_hook ? at_sysfs_work_hook(about)
+                                 : by_child(work, data, what, about, timeout_ms);
+    if (err == AT_SYSFS_WRITE_BLOCKS)
+        return at_error(error, AT_ERROR_TIMEOUT,
+                        "%s: the kernel has not finished it after %d ms (it will when the device "
+                        "is let go)",
+                        what, timeout_ms);
+    if (err == AT_SYSFS_WRITE_GIVEN_UP)
+        return at_error(error, AT_ERROR_TIMEOUT, "%s: given up after %d ms", what, timeout_ms);
+    *ret_errno = err;
+    return true;
+}
+
+/* ---- one value into a file ---- */
+
+struct value {
+    const char *path, *text;
+    size_t len;
+};
+
+static int write_value(void *data)
+{
+    const struct value *value = data;
+    int fd = open(value->path, O_WRONLY | O_TRUNC | O_CLOEXEC);
+    if (fd < 0)
+        return errno;
+    ssize_t n = write(fd, value->text, value->len);
+    return n < 0 ? errno : (size_t)n != value->len ? EIO : 0;
 }
 
 static bool refused(int err, const char *path, const char *shown, GError **error)
@@ -196,7 +227,7 @@ static bool refused(int err, const char *path, const char *shown, GError **error
     if (err == EBUSY || err == EEXIST)
         return at_error(error, AT_ERROR_CONFLICT, "writing \"%s\" to %s: %s", shown, path,
                         g_strerror(err));
-    if (err == ENODEV)
+    if (err == ENODEV || err == ENOTTY)
         return at_error(error, AT_ERROR_UNAVAILABLE, "writing \"%s\" to %s: %s", shown, path,
                         g_strerror(err));
     return at_error_errno(error, err, "writing \"%s\" to %s", shown, path);
@@ -206,20 +237,21 @@ bool at_sysfs_write(const char *path, const char *value, const char *about, int 
                     GError **error)
 {
     g_autofree char *shown = g_strchomp(g_strdup(value));
-    if (!may_write(about, error)) {
+    if (!may_begin(about, error)) {
         g_prefix_error(error, "writing \"%s\" to %s: ", shown, path);
         return false;
     }
+    g_autofree char *what = g_strdup_printf("\"%s\" to %s", shown, path);
+    struct value wanted = {path, value, strlen(value)};
     int err = at_sysfs_write_hook ? at_sysfs_write_hook(path, value)
-                                  : write_by_child(path, value, about, timeout_ms);
+                                  : by_child(write_value, &wanted, what, about, timeout_ms);
     if (err == AT_SYSFS_WRITE_BLOCKS)
         return at_error(error, AT_ERROR_TIMEOUT,
-                        "writing \"%s\" to %s: the kernel has not finished it after %d ms (it will "
-                        "when the device is let go)",
-                        shown, path, timeout_ms);
+                        "writing %s: the kernel has not finished it after %d ms (it will when the "
+                        "device is let go)",
+                        what, timeout_ms);
     if (err == AT_SYSFS_WRITE_GIVEN_UP)
         return at_error(error, AT_ERROR_TIMEOUT,
-                        "writing \"%s\" to %s: given up after %d ms; nothing was written", shown,
-                        path, timeout_ms);
+                        "writing %s: given up after %d ms; nothing was written", what, timeout_ms);
     return err == 0 || refused(err, path, shown, error);
 }

@@ -64,7 +64,7 @@ def vgpus():
     check(attribute(used[1], "nvidia/current_vgpu_type") == TYPE_24Q, "the neighbour's was taken")
     delete("b")
     free_again(IGB)
-    check(past(IGB)[-2:] == [("a/one", "vGPU removed"), ("b/one", "vGPU removed")], f"{past(IGB)}")
+    check(past(IGB)[-2:] == [(f"{vdc}/one", "vGPU removed, no scrub") for vdc in "ab"], f"{past(IGB)}")
     wait_until("the VFs to be off", lambda: attribute(IGB, "sriov_numvfs") == "0", 30)
 
 

@@ -6,8 +6,9 @@ import time
 
 from gpusite import (H100, apply, begin, daemon, delete, drives, end, explain, free_again, gpus,  # noqa: F401
                      holders, past, refused)
-from testhost import (AUDIO_OF_PAIR, EDU, EDU_ALONE, EDU_HOT, EDU_OF_PAIR, IGB, NIC_OF_BUS, OTHER_NIC_OF_BUS,
-                      PCI, Holder, bind, check, driver_of, group_of, modprobe, pull, wait_until)
+from testhost import (AUDIO_OF_EDU, AUDIO_OF_PAIR, EDU, EDU_ALONE, EDU_HOT, EDU_OF_PAIR, EDU_WITH_AUDIO, IGB,
+                      NIC_OF_BUS, OTHER_NIC_OF_BUS, PCI, Holder, bind, check, driver_of, group_of, modprobe,
+                      pull, wait_until)
 
 
 # ---- what there is ----
@@ -23,6 +24,8 @@ def inventory():
 
 def isolation():
     daemon.atoll("gpu", "test-isolation", EDU_ALONE)
+    acs = next(c for c in gpus()[EDU_ALONE]["test"]["checks"] if c["check"] == "acs")
+    check(acs["verdict"] == "passed" and acs["detail"].startswith("1 bridge"), f"{acs}")
     done = daemon.atoll("gpu", "test-isolation", NIC_OF_BUS, check_rc=False)
     check(done.returncode != 0, "a shared group passes")
     checks = {c["check"]: c for c in daemon.json("gpu", "show", NIC_OF_BUS)["test"]["checks"]}
@@ -89,7 +92,7 @@ def given_back():
     check("other/one" in said, f"the holder is not named: {said}")
     delete("other")
     free_again(EDU_ALONE)
-    check(past(EDU_ALONE)[-2:] == [("team/one", "reset"), ("other/one", "reset")], f"{past(EDU_ALONE)}")
+    check(past(EDU_ALONE)[-2:] == [("team/one", "reset, no scrub"), ("other/one", "reset, no scrub")], f"{past(EDU_ALONE)}")
     delete("team")
 
 
@@ -110,7 +113,40 @@ def without_reset():
     finally:
         daemon.atoll("gpu", "release", EDU_HOT)
     check("reset" in said and EDU in said, f"the reasons are not named: {said}")
+    check(f"shared with {OTHER_NIC_OF_BUS}" in said, f"the neighbour is not named: {said}")
     check(driver_of(EDU_OF_PAIR) == "nvidia" and driver_of(AUDIO_OF_PAIR) != "vfio-pci", "bound all the same")
+
+
+def with_its_audio():
+    """The kernel resets no function of a bus with several: that takes VFIO's hot reset of all of them."""
+    audio = driver_of(AUDIO_OF_EDU)
+    for vdc in ("first", "second"):
+        apply(vdc, "{profile: passthrough, model: '*RTX 4090*'}")
+        if vdc == "first":
+            drives(vdc)
+        check([driver_of(f) for f in (EDU_WITH_AUDIO, AUDIO_OF_EDU)] == ["vfio-pci"] * 2, "not both are given")
+        delete(vdc)
+        free_again(EDU_WITH_AUDIO)
+        check(driver_of(AUDIO_OF_EDU) == audio, f"its audio has {driver_of(AUDIO_OF_EDU)}, had {audio}")
+    check(past(EDU_WITH_AUDIO)[-2:] == [(f"{vdc}/one", "bus reset, no scrub") for vdc in ("first", "second")],
+          f"{past(EDU_WITH_AUDIO)}")
+
+
+def isolation_with_its_audio():
+    def tested():
+        daemon.atoll("gpu", "rescan")
+        daemon.atoll("gpu", "test-isolation", EDU_WITH_AUDIO, check_rc=False)
+        checks = {c["check"]: c for c in daemon.json("gpu", "show", EDU_WITH_AUDIO)["test"]["checks"]}
+        return checks["reset"]["verdict"], checks["reset"]["detail"]
+    bind(EDU_WITH_AUDIO, "vfio-pci")
+    verdict, detail = tested()
+    check(verdict == "not tested" and AUDIO_OF_EDU in detail, f"{verdict}: {detail}")
+    bind(AUDIO_OF_EDU, "vfio-pci")
+    verdict, detail = tested()
+    check(verdict == "passed" and "hot reset" in detail, f"{verdict}: {detail}")
+    bind(AUDIO_OF_EDU, None)
+    bind(EDU_WITH_AUDIO, "nvidia")
+    daemon.atoll("gpu", "rescan")
 
 
 def in_use_by_somebody():
@@ -122,6 +158,21 @@ def in_use_by_somebody():
     bind(EDU_ALONE, "nvidia")
     daemon.atoll("gpu", "rescan")
     check(gpus()[EDU_ALONE]["holds"] == [], "a refused start holds it")
+
+
+def memory_limit():
+    """Where atolld may not raise the limit of locked memory, as in some containers, it says so itself."""
+    daemon.kill()
+    daemon.start(wrapper=["prlimit", "--memlock=8388608", "setpriv", "--bounding-set=-sys_resource"])
+    daemon.wait_idle()
+    done = apply("tight", H100, check_rc=False)
+    check(done.returncode != 0 and "limit of locked memory" in done.stderr, f"it says: {done.stderr}")
+    daemon.kill()
+    daemon.start()
+    daemon.wait_idle()
+    if "tight" in [v["name"] for v in daemon.json("vdc", "list")]:
+        delete("tight")
+    free_again(EDU_ALONE)
 
 
 def crashes(point):
@@ -195,8 +246,11 @@ TESTS = [
     ("a-restore-keeps-the-card", restored),
     ("a-stopped-workstation-gives-its-card-back", given_back),
     ("what-is-to-be-held-is-kept", kept),
-    ("a-card-that-cannot-be-reset-is-not-given", without_reset),
+    ("cards-that-cannot-be-reset-or-share-a-group-are-not-given", without_reset),
+    ("a-card-with-an-audio-function-is-reset-with-it-and-given-again", with_its_audio),
+    ("the-isolation-test-resets-a-card-with-its-audio-function", isolation_with_its_audio),
     ("a-card-that-somebody-else-uses-is-refused-with-the-process", in_use_by_somebody),
+    ("memory-that-may-not-be-locked-is-told", memory_limit),
     ("killed-before-it-binds", crashes("gpu.bind")),
     ("killed-when-it-has-bound", crashes("gpu.bound")),
     ("killed-between-bind-and-start", crashes("power.start")),

@@ -302,6 +302,8 @@ static int react_device(struct model *model, char **part, const char *value)
         return set_type(model, address, value);
     if (g_str_equal(file, "mdev_supported_types"))
         return create_mdev(model, address, part[2], value);
+    if (g_str_equal(file, "reset") && model->no_single_reset)
+        return ENOTTY;
     model_set(model, address, file, value); /* reset, sriov_drivers_autoprobe */
     return 0;
 }
@@ -354,8 +356,23 @@ static int hook(const char *path, const char *value)
     return err;
 }
 
+/* The only work that is no write: VFIO's hot reset. */
+static int work_hook(const char *about)
+{
+    struct model *model = current;
+    int err;
+    if (model_tick(model, &err))
+        return err;
+    if (is_open(model, about))
+        return EBUSY;
+    model->bus_resets++;
+    model_tock(model);
+    return 0;
+}
+
 void model_use(struct model *model)
 {
     current = model;
+    at_sysfs_work_hook = model ? work_hook : NULL;
     at_sysfs_write_hook = model ? hook : NULL;
 }

@@ -10,12 +10,14 @@ struct model {
     struct at_gpu_paths paths; /* below it */
     struct at_gpu_host host;   /* with the paths, a script in place of sriov-manage, NVML below */
     /* What goes wrong. */
-    unsigned writes;    /* made so far; NVML's changes count as well */
-    unsigned fail_at;   /* this one fails; 0: none */
-    int fail_errno;     /* with this, or AT_SYSFS_WRITE_BLOCKS */
-    unsigned die_at;    /* the process ends at this one; 0: none */
-    bool die_before;    /* before its effect and not after */
-    const char *ignore; /* writes to files that end so succeed without an effect */
+    unsigned writes;      /* made so far; NVML's changes count as well */
+    unsigned fail_at;     /* this one fails; 0: none */
+    int fail_errno;       /* with this, or AT_SYSFS_WRITE_BLOCKS */
+    unsigned die_at;      /* the process ends at this one; 0: none */
+    bool die_before;      /* before its effect and not after */
+    bool no_single_reset; /* of a function: others are on its bus */
+    unsigned bus_resets;  /* made by VFIO */
+    const char *ignore;   /* writes to files that end so succeed without an effect */
     /* Of the NVML double. */
     bool nvml_pending;         /* MIG mode only after a reset */
     unsigned nvml_processes;   /* of the host */

@@ -33,7 +33,7 @@ static void test_passthrough(void)
     assert_driver(&scene, "0000:40:01.0", "pcieport");
     g_assert_cmpstr(scene.att.former_driver, ==, "nvidia");
     detach_well(&scene);
-    g_assert_cmpstr(scene.att.cleared, ==, "reset");
+    g_assert_cmpstr(scene.att.cleared, ==, "reset, no scrub");
     assert_driver(&scene, "0000:41:00.0", "nvidia");
     assert_driver(&scene, "0000:41:00.1", "snd_hda_intel");
     assert_text(&scene, "0000:41:00.0", "driver_override", "(null)");
@@ -265,7 +265,7 @@ static void test_failed_reset(void)
     attach_and_drop(&scene);
     scene.model->writes = 0;
     scene.model->fail_at = 1;
-    scene.model->fail_errno = ENOTTY;
+    scene.model->fail_errno = EIO;
     detach_refused(&scene, AT_ERROR_IO, WORDS("resetting 0000:41:00.0"));
     /* What could not be reset goes to nobody. */
     assert_driver(&scene, "0000:41:00.0", "vfio-pci");
@@ -366,13 +366,15 @@ static void test_reset(void)
     g_autoptr(GError) error = NULL;
     struct scene scene = scene_begin("passthrough");
     const struct at_gpu_host *host = &scene.model->host;
-    g_assert_true(at_test_ok(at_gpu_reset(host, "0000:41:00.0", &error), &error));
+    bool bus = true;
+    g_assert_true(at_test_ok(at_gpu_reset(host, "0000:41:00.0", &bus, &error), &error));
+    g_assert_false(bus);
     assert_text(&scene, "0000:41:00.0", "reset", "1");
-    g_assert_false(at_gpu_reset(host, "0000:99:00.0", &error));
+    g_assert_false(at_gpu_reset(host, "0000:99:00.0", &bus, &error));
     assert_says(error, AT_ERROR_NOT_FOUND, WORDS("0000:99:00.0"));
     g_clear_error(&error);
     model_remove(scene.model, "0000:41:00.0", "reset");
-    g_assert_false(at_gpu_reset(host, "0000:41:00.0", &error));
+    g_assert_false(at_gpu_reset(host, "0000:41:00.0", &bus, &error));
     assert_says(error, AT_ERROR_UNAVAILABLE, WORDS("no way to be reset"));
     scene_end(&scene);
 }

@@ -146,6 +146,22 @@ static void test_weak_reset(void)
     check(library_card(tree), AT_GPU_PASSTHROUGH, none);
 }
 
+/* Where the card is reset by its bus, all on it must go with it. */
+static void test_bus_reset(void)
+{
+    static const char *const none[3] = {0};
+    static const char *const says[3] = {"all on its bus",
+                                        "0000:41:01.0 (IOMMU group 77, driver igb)"};
+    struct gpu_tree *tree = gpu_tree_new();
+    gpu_tree_add(tree, "l40s", CARD, &(struct gpu_tree_options){.audio = true});
+    gpu_tree_set(tree, CARD, "reset_method", "bus\n");
+    check(library_card(tree), AT_GPU_PASSTHROUGH, none);
+    gpu_tree_function(tree, "0000:41:01.0", 0x8086, 0x1521, 0x020000, 77, "igb");
+    check(library_card(tree), AT_GPU_PASSTHROUGH, says);
+    gpu_tree_set(tree, CARD, "reset_method", "flr bus\n");
+    check(library_card(tree), AT_GPU_PASSTHROUGH, none);
+}
+
 static void test_two_cards_in_a_group(void)
 {
     struct gpu_tree *tree = gpu_tree_new();
@@ -295,6 +311,7 @@ int main(int argc, char **argv)
     }
     g_test_add_func("/gpu/obstacle/vfs-that-somebody-uses-are-counted", test_vfs_in_use);
     g_test_add_func("/gpu/obstacle/power-management-is-no-reset-between-holders", test_weak_reset);
+    g_test_add_func("/gpu/obstacle/who-would-be-reset-as-well-is-named", test_bus_reset);
     g_test_add_func("/gpu/obstacle/two-cards-in-a-group-name-each-other",
                     test_two_cards_in_a_group);
     g_test_add_func("/gpu/obstacle/gives-one-gpu-of-a-group-that-vfio-has-whole",

@@ -93,6 +93,32 @@ static void test_closes(void)
     g_thread_join(writer);
 }
 
+static int answer(void *data)
+{
+    return *(const int *)data;
+}
+
+static int wait_for_ever(void *data)
+{
+    (void)data;
+    while (pause() < 0)
+        ;
+    return 0;
+}
+
+static void test_work(void)
+{
+    g_autoptr(GError) error = NULL;
+    int err = 0, wanted = ENOTTY;
+    g_assert_true(
+        at_test_ok(at_sysfs_work(answer, &wanted, "the work", ABOUT, 20000, &err, &error), &error));
+    g_assert_cmpint(err, ==, ENOTTY);
+    g_assert_false(at_sysfs_work(wait_for_ever, NULL, "the work", ABOUT, 50, &err, &error));
+    g_assert_error(error, AT_ERROR, AT_ERROR_TIMEOUT);
+    g_assert_nonnull(strstr(error->message, "the work: given up after 50 ms"));
+    g_assert_null(at_sysfs_write_pending(ABOUT));
+}
+
 static void test_numbers(void)
 {
     const char *dir = at_test_dir();
@@ -149,6 +175,7 @@ int main(int argc, char **argv)
     g_test_add_func("/gpu/sysfs/tells-what-the-kernel-answered", test_refused);
     g_test_add_func("/gpu/sysfs/gives-up-a-write-at-its-deadline", test_deadline);
     g_test_add_func("/gpu/sysfs/writer-holds-nothing-of-its-parent", test_closes);
+    g_test_add_func("/gpu/sysfs/does-other-work-in-a-child-with-a-deadline", test_work);
     g_test_add_func("/gpu/sysfs/reads-as-a-number-only-what-is-one", test_numbers);
     g_test_add_func("/gpu/sysfs/reads-texts-whole-or-not-at-all", test_texts);
     g_test_add_func("/gpu/sysfs/names-what-a-link-points-to", test_links);

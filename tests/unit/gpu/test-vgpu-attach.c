@@ -41,6 +41,7 @@ static void test_vendor(void)
     assert_text(&scene, VF1, "nvidia/current_vgpu_type", "471");
     assert_text(&scene, NVIDIA, "sriov_numvfs", "3");
     detach_well(&scene);
+    g_assert_cmpstr(scene.att.cleared, ==, "vGPU removed, no scrub");
     assert_text(&scene, NVIDIA, "sriov_numvfs", "0");
     g_assert_null(scene.att.function);
     scene_end(&scene);

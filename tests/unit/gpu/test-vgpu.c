@@ -197,6 +197,19 @@ static void test_vf_profiles(void)
     g_assert_null(at_gpu_card_profile(cards->pdata[2], "vf"));
 }
 
+/* Only AMD's accelerators are known to give each VF a partition of its own. */
+static void test_vfs_that_take_turns(void)
+{
+    static const char *const classes[] = {"0x030000\n", "0x030200\n", "0x038000\n"};
+    for (unsigned i = 0; i < G_N_ELEMENTS(classes); i++) {
+        struct gpu_tree *tree = gpu_tree_new();
+        gpu_tree_add(tree, "mi300x", CARD, NULL);
+        gpu_tree_set(tree, CARD, "class", classes[i]);
+        g_autoptr(GPtrArray) cards = library_discover(tree, NULL);
+        g_assert_cmpint(profile(cards->pdata[0], "vf")->isolation, ==, AT_GPU_SHARED);
+    }
+}
+
 static void test_creatable(void)
 {
     g_autoptr(GArray) types = at_vgpu_types_new();
@@ -277,6 +290,7 @@ int main(int argc, char **argv)
     g_test_add_func("/gpu/vgpu/finds-the-card-of-each-mdev", test_mdevs);
     g_test_add_func("/gpu/vgpu/believes-the-library-rather-than-sysfs", test_library_wins);
     g_test_add_func("/gpu/vgpu/offers-vfs-of-amd-and-intel", test_vf_profiles);
+    g_test_add_func("/gpu/vgpu/vfs-of-amds-other-boards-are-shared", test_vfs_that_take_turns);
     g_test_add_func("/gpu/vgpu/reads-lists-with-rubbish-in-them", test_creatable);
     g_test_add_func("/gpu/vgpu/reads-descriptions-in-any-order", test_description);
     g_test_add_func("/gpu/vgpu/takes-regions-for-bars-only-when-they-can-be", test_resource);

@@ -6,13 +6,29 @@
 #include "core/gpu-internal.h"
 #include "core/job.h"
 
-static void tell(struct at_core *core, const char *type, const at_gpu_rec *rec, const char *detail)
+/* What is to be told when the records have it: a scan that a grant has overtaken is made anew. */
+struct news {
+    const char *type;
+    char *id;
+    JsonObject *data;
+};
+
+static void news_free(void *p)
 {
-    JsonObject *data = json_object_new();
-    json_object_set_string_member(data, "address", rec->address);
-    at_json_set_str(data, "name", rec->name);
-    at_json_set_str(data, "detail", detail);
-    at_event_emit(core, type, rec->id, at_actor_daemon.user, data);
+    struct news *n = p;
+    g_free(n->id);
+    json_object_unref(n->data);
+    g_free(n);
+}
+
+static void tell(GPtrArray *news, const char *type, const at_gpu_rec *rec, const char *detail)
+{
+    struct news *n = g_new(struct news, 1);
+    *n = (struct news){type, g_strdup(rec->id), json_object_new()};
+    json_object_set_string_member(n->data, "address", rec->address);
+    at_json_set_str(n->data, "name", rec->name);
+    at_json_set_str(n->data, "detail", detail);
+    g_ptr_array_add(news, n);
 }
 
 /* A card's own name counts; one that only its address names is the one that was there before. */
@@ -80,17 +96,17 @@ static void recall_profiles(const at_gpu_rec *rec, struct at_gpu_card *card)
 }
 
 /* What the card says of itself now is remembered; what it cannot say now is taken from memory. */
-static bool merge(struct at_core *core, at_gpu_rec *rec, struct at_gpu_card *card)
+static bool merge(GPtrArray *news, at_gpu_rec *rec, struct at_gpu_card *card)
 {
     bool changed = false;
     if (!g_str_equal(rec->address, card->address)) {
         g_autofree char *detail = g_strdup_printf("moved from %s", rec->address);
         replace(&rec->address, card->address, &changed);
-        tell(core, "gpu.moved", rec, detail);
+        tell(news, "gpu.moved", rec, detail);
     }
     if (!rec->present) {
         rec->present = changed = true;
-        tell(core, "gpu.returned", rec, NULL);
+        tell(news, "gpu.returned", rec, NULL);
     }
     if (card->unknown && rec->name) {
         g_free(card->name);
@@ -158,7 +174,7 @@ static void forget_mixing(struct at_gpu_card *card)
 }
 
 static void compare_card(struct at_core *core, struct at_txn *txn, struct at_gpu_card *card,
-                         const GPtrArray *recs, GHashTable *seen)
+                         const GPtrArray *recs, GHashTable *seen, GPtrArray *news)
 {
     if (!at_gpu_id_valid(card->id)) {
         g_free(card->id);
@@ -170,7 +186,7 @@ static void compare_card(struct at_core *core, struct at_txn *txn, struct at_gpu
     if (!rec || !g_hash_table_add(seen, rec)) {
         g_autoptr(at_gpu_rec) fresh = rec_for(core, card);
         at_gpu_rec_put(txn, fresh);
-        tell(core, "gpu.added", fresh, NULL);
+        tell(news, "gpu.added", fresh, NULL);
         return;
     }
     bool renamed = false;
@@ -183,7 +199,7 @@ static void compare_card(struct at_core *core, struct at_txn *txn, struct at_gpu
         g_free(card->id);
         card->id = g_strdup(rec->id);
     }
-    if (merge(core, rec, card) || renamed)
+    if (merge(news, rec, card) || renamed)
         at_gpu_rec_put(txn, rec);
 }
 
@@ -193,9 +209,10 @@ bool at_gpus_compare(struct at_core *core, GPtrArray *cards, GError **error)
     g_autoptr(GHashTable) seen = g_hash_table_new(NULL, NULL);
     if (!recs)
         return false;
+    g_autoptr(GPtrArray) news = g_ptr_array_new_with_free_func(news_free);
     struct at_txn *txn = at_txn_new(core->catalog);
     for (unsigned i = 0; i < cards->len; i++)
-        compare_card(core, txn, cards->pdata[i], recs, seen);
+        compare_card(core, txn, cards->pdata[i], recs, seen, news);
     for (unsigned i = 0; i < recs->len; i++) {
         at_gpu_rec *rec = recs->pdata[i];
         if (!rec->present || !g_str_equal(rec->node, at_gpus_node(core)) ||
@@ -203,7 +220,13 @@ bool at_gpus_compare(struct at_core *core, GPtrArray *cards, GError **error)
             continue;
         rec->present = false;
         at_gpu_rec_put(txn, rec);
-        tell(core, "gpu.lost", rec, "it is not in this host any more");
+        tell(news, "gpu.lost", rec, "it is not in this host any more");
     }
-    return at_txn_commit(txn, NULL, error);
+    if (!at_txn_commit(txn, NULL, error))
+        return false;
+    for (unsigned i = 0; i < news->len; i++) {
+        struct news *n = news->pdata[i];
+        at_event_emit(core, n->type, n->id, at_actor_daemon.user, json_object_ref(n->data));
+    }
+    return true;
 }

@@ -116,6 +116,38 @@ static void remembers_the_last_holders(void)
     at_catalog_close(catalog);
 }
 
+/* Not more than is of use, and what is no profile is left out. */
+static void remembers_profiles(void)
+{
+    static const char odd[] = "{\"id\":\"GPU-2\",\"node\":\"n\",\"address\":\"a\",\"profiles\":"
+                              "[7,{},{\"name\":\"p\",\"kind\":\"gift\"},"
+                              "{\"name\":\"p\",\"kind\":\"vgpu\",\"isolation\":\"shared\"}]}";
+    g_autoptr(GError) error = NULL;
+    struct at_catalog *catalog = at_catalog_open_memory();
+    struct at_gpu_card *card = at_gpu_card_new("0000:41:00.0");
+    g_autoptr(at_gpu_rec) rec = rec_of("GPU-1");
+    for (unsigned i = 0; i < AT_GPU_REMEMBERED_MAX + 3; i++)
+        g_ptr_array_add(card->profiles, at_gpu_profile_new("H100-4C", AT_GPU_VGPU));
+    card->grid_slices = 8;
+    g_assert_true(at_gpu_rec_remember(rec, card));
+    g_assert_true(at_gpu_rec_save(catalog, rec, &error));
+    g_autoptr(at_gpu_rec) back = at_gpu_rec_load(catalog, "GPU-1", &error);
+    g_assert_no_error(error);
+    g_assert_cmpuint(back->profiles->len, ==, AT_GPU_REMEMBERED_MAX);
+    g_assert_cmpuint(back->grid_slices, ==, 8);
+    g_assert_false(at_gpu_rec_remember(back, card));
+    card->grid_slices = 4;
+    g_assert_true(at_gpu_rec_remember(back, card));
+    at_gpu_card_free(card);
+    g_autoptr(JsonNode) node = at_json_parse(odd, -1, &error);
+    g_assert_no_error(error);
+    g_assert_true(at_catalog_put(catalog, "gpu/GPU-2", node, AT_REVISION_NONE, NULL, NULL));
+    g_autoptr(at_gpu_rec) other = at_gpu_rec_load(catalog, "GPU-2", &error);
+    g_assert_no_error(error);
+    g_assert_cmpuint(other->profiles->len, ==, 1);
+    at_catalog_close(catalog);
+}
+
 static bool add_one(at_gpu_rec *rec, void *user)
 {
     g_ptr_array_add(rec->holds, hold_of("89abcdef", 7));
@@ -192,6 +224,7 @@ int main(int argc, char **argv)
     g_test_add_func("/core/record-gpu/a-grant-that-came-in-between-is-not-overwritten",
                     nothing_is_overwritten);
     g_test_add_func("/core/record-gpu/remembers-the-last-holders", remembers_the_last_holders);
+    g_test_add_func("/core/record-gpu/remembers-what-a-card-can-give", remembers_profiles);
     g_test_add_func("/core/record-gpu/what-is-no-record-is-refused-by-its-key", refuses);
     g_test_add_func("/core/record-gpu/names-that-could-lead-elsewhere-are-of-no-card", names);
     return g_test_run();

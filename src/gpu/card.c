@@ -152,6 +152,17 @@ static bool unbind_all(struct at_gpu_run *run, const GPtrArray *members, GError 
     return taken_back(run, error);
 }
 
+/* A crash can have left it with some functions bound only; where all are reset together, all must
+ * be. */
+static bool reset_members(struct at_gpu_run *run, const GPtrArray *members, GError **error)
+{
+    const char *address = run->att->address;
+    if (at_gpu_reset_takes_all(run->host, address) && !all_bound(members) &&
+        !bind_all(run, members, error))
+        return false;
+    return at_gpu_run_reset(run, address, error);
+}
+
 static bool release_members(struct at_gpu_run *run, bool give_back, const GPtrArray *members,
                             GError **error)
 {
@@ -161,8 +172,8 @@ static bool release_members(struct at_gpu_run *run, bool give_back, const GPtrAr
             return false;
     }
     bool given = at_gpu_has_driver(run->host, run->att->address, AT_GPU_VFIO);
-    if (given && (!at_gpu_run_step(run, "gpu.release", error) ||
-                  !at_gpu_run_reset(run, run->att->address, error)))
+    if (given &&
+        (!at_gpu_run_step(run, "gpu.release", error) || !reset_members(run, members, error)))
         return false;
     /* Who had it with vfio-pci before keeps it so; what was bound only in part goes back. */
     if (g_str_equal(run->att->former_driver, AT_GPU_VFIO))

@@ -69,11 +69,15 @@ char *at_gpu_users(const struct at_gpu_host *host, const char *about);
 /* ---- reset (reset.c) ---- */
 bool at_gpu_reset_possible(const struct at_gpu_host *host, const char *address, GError **error);
 bool at_gpu_config_alive(const struct at_gpu_host *host, const char *address, GError **error);
+/* Whether it is VFIO that resets it, with all functions of its bus: others are there, or the kernel
+ * would be content with power management. */
+bool at_gpu_reset_takes_all(const struct at_gpu_host *host, const char *address);
 /* Whether what its reset would hit besides goes with it; UNAVAILABLE names what does not. */
 bool at_gpu_reset_reaches(const struct at_gpu_host *host, const char *address, GError **error);
 bool at_gpu_run_reset(struct at_gpu_run *run, const char *address, GError **error);
 /* hot-reset.c: with all on its bus. All must be with vfio-pci (CONFLICT), of one group, and open
  * nowhere. */
+bool at_gpu_bus_shared(const struct at_gpu_paths *paths, const char *address);
 bool at_gpu_hot_reset_possible(const struct at_gpu_host *host, const char *address, GError **error);
 bool at_gpu_run_hot_reset(struct at_gpu_run *run, const char *address, GError **error);
 

@@ -104,9 +104,14 @@ char *at_gpu_reset_strangers(const struct at_gpu_paths *paths, const char *addre
     return those(paths, address, is_stranger);
 }
 
+bool at_gpu_bus_shared(const struct at_gpu_paths *paths, const char *address)
+{
+    g_autoptr(GPtrArray) functions = on_bus(paths, address);
+    return functions->len > 1;
+}
+
 bool at_gpu_hot_reset_possible(const struct at_gpu_host *host, const char *address, GError **error)
 {
-    g_autoptr(GPtrArray) functions = on_bus(&host->paths, address);
     g_autofree char *strangers = at_gpu_reset_strangers(&host->paths, address);
     g_autofree char *container = g_build_filename(host->paths.dev, "vfio/vfio", NULL);
     if (strangers)
@@ -114,7 +119,7 @@ bool at_gpu_hot_reset_possible(const struct at_gpu_host *host, const char *addre
                         "%s can only be reset together with all on its bus, and %s does not go "
                         "with it (move the card to another slot)",
                         address, strangers);
-    if (functions->len > 1 && !at_gpu_attr_exists(container, NULL))
+    if (!at_gpu_attr_exists(container, NULL))
         return at_error(error, AT_ERROR_UNAVAILABLE,
                         "%s can only be reset together with all on its bus, which needs %s, and "
                         "this kernel has none (built without VFIO_GROUP or VFIO_CONTAINER)",

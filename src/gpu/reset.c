@@ -35,10 +35,24 @@ static GStrv methods_of(const struct at_gpu_host *host, const char *address)
     return g_strsplit(text ? text : "", " ", -1);
 }
 
-bool at_gpu_reset_reaches(const struct at_gpu_host *host, const char *address, GError **error)
+/* The kernel takes the first of the methods that works: where that is power management, it would
+ * not come to one that clears. */
+static bool begins_with_pm(const struct at_gpu_host *host, const char *address)
 {
     g_auto(GStrv) methods = methods_of(host, address);
-    return !at_gpu_reset_by_bus((const char *const *)methods) ||
+    return g_strcmp0(methods[0], "pm") == 0;
+}
+
+bool at_gpu_reset_takes_all(const struct at_gpu_host *host, const char *address)
+{
+    g_auto(GStrv) methods = methods_of(host, address);
+    return at_gpu_reset_by_bus((const char *const *)methods) &&
+           (begins_with_pm(host, address) || at_gpu_bus_shared(&host->paths, address));
+}
+
+bool at_gpu_reset_reaches(const struct at_gpu_host *host, const char *address, GError **error)
+{
+    return !at_gpu_reset_takes_all(host, address) ||
            at_gpu_hot_reset_possible(host, address, error);
 }
 
@@ -77,14 +91,6 @@ bool at_gpu_config_alive(const struct at_gpu_host *host, const char *address, GE
                     "%s does not answer: its configuration space reads as ones (it fell off the "
                     "bus; its slot or the host must be switched off and on)",
                     address);
-}
-
-/* The kernel takes the first of the methods that works: where that is power management, it would
- * not come to one that clears. */
-static bool begins_with_pm(const struct at_gpu_host *host, const char *address)
-{
-    g_auto(GStrv) methods = methods_of(host, address);
-    return g_strcmp0(methods[0], "pm") == 0;
 }
 
 static bool reset_either_way(struct at_gpu_run *run, const char *address, bool *ret_bus,

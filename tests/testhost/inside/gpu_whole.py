@@ -113,8 +113,13 @@ def without_reset():
     finally:
         daemon.atoll("gpu", "release", EDU_HOT)
     check("reset" in said and EDU in said, f"the reasons are not named: {said}")
-    check(f"shared with {OTHER_NIC_OF_BUS}" in said, f"the neighbour is not named: {said}")
     check(driver_of(EDU_OF_PAIR) == "nvidia" and driver_of(AUDIO_OF_PAIR) != "vfio-pci", "bound all the same")
+
+
+def beside_another():
+    said = refused("near", "{profile: passthrough, model: 'A40*'}")
+    check(f"is shared with {OTHER_NIC_OF_BUS} (" in said, f"the neighbour is not named: {said}")
+    check(driver_of(NIC_OF_BUS) == "nvidia" and driver_of(OTHER_NIC_OF_BUS) == "e1000", "bound all the same")
 
 
 def with_its_audio():
@@ -246,7 +251,8 @@ TESTS = [
     ("a-restore-keeps-the-card", restored),
     ("a-stopped-workstation-gives-its-card-back", given_back),
     ("what-is-to-be-held-is-kept", kept),
-    ("cards-that-cannot-be-reset-or-share-a-group-are-not-given", without_reset),
+    ("a-card-that-cannot-be-reset-is-not-given", without_reset),
+    ("a-card-whose-group-has-a-neighbour-is-refused-with-its-name", beside_another),
     ("a-card-with-an-audio-function-is-reset-with-it-and-given-again", with_its_audio),
     ("the-isolation-test-resets-a-card-with-its-audio-function", isolation_with_its_audio),
     ("a-card-that-somebody-else-uses-is-refused-with-the-process", in_use_by_somebody),

@@ -16,8 +16,8 @@ workstations:
     gpus: [{gpus}]
 """
 H100 = "{profile: passthrough, model: 'H100*'}"
-OTHER_CARDS = [EDU, EDU_OF_PAIR, EDU_HOT, NIC_OF_BUS]
-A100, RTX4090 = 0x20b5, 0x2684
+OTHER_CARDS = [EDU, EDU_OF_PAIR, EDU_HOT]
+A40, A100, RTX4090 = 0x2235, 0x20b5, 0x2684
 LIBRARY = "/testhost/build/tests/lib/nvml-double/libnvidia-ml.so.1"
 STATE = "/tmp/nvml"
 TYPE_24Q, TYPE_2Q = "1155", "1148"
@@ -29,7 +29,7 @@ def begin():
     modprobe("e1000")
     bind(OTHER_NIC_OF_BUS, "e1000")
     nvidia_card(*((card, A100) for card in OTHER_CARDS), (EDU_ALONE, 0x2331), (IGB, 0x26b9),
-                (EDU_WITH_AUDIO, RTX4090),
+                (EDU_WITH_AUDIO, RTX4090), (NIC_OF_BUS, A40),
                 types=f"{TYPE_24Q}:24576:NVIDIA_L40S-24Q,{TYPE_2Q}:2048:NVIDIA_L40S-2Q,"
                       "1131:20480:NVIDIA_H100-1-20C,1132:20480:NVIDIA_H100-2-20C")
     with open(STATE, "w", encoding="ascii") as f:

@@ -5,7 +5,7 @@
 
 #include "base/error.h"
 #include "device-scenes-assert.h"
-#include "gpu/isolation-test.h"
+#include "gpu/device-internal.h"
 #include "gpu/reset.h"
 #include "gpu/sysfs-write-internal.h"
 #include "kernel-model-internal.h"
@@ -89,6 +89,22 @@ static void test_strangers(void)
     scene_end(&scene);
 }
 
+/* What a crash in the midst of binding, or of giving back, has left. */
+static void test_bound_in_part(void)
+{
+    g_autoptr(GError) error = NULL;
+    struct scene scene = begin("bus\n");
+    attach_and_drop(&scene);
+    struct at_gpu_run run = {.host = &scene.model->host, .att = &scene.att};
+    g_assert_true(at_test_ok(at_gpu_unbind_function(&run, AUDIO, true, &error), &error));
+    assert_driver(&scene, AUDIO, "snd_hda_intel");
+    detach_well(&scene);
+    g_assert_cmpuint(scene.model->bus_resets, ==, 1);
+    assert_driver(&scene, CARD, "nvidia");
+    assert_driver(&scene, AUDIO, "snd_hda_intel");
+    scene_end(&scene);
+}
+
 /* In the card's group and with vfio-pci: whoever has the card has that, too. */
 static void test_neighbour_of_the_group(void)
 {
@@ -155,6 +171,7 @@ int main(int argc, char **argv)
                     test_alone_where_possible);
     g_test_add_func("/gpu/hot-reset/that-fails-keeps-the-card", test_refused_by_the_kernel);
     g_test_add_func("/gpu/hot-reset/is-refused-beforehand-with-who-would-be-hit", test_strangers);
+    g_test_add_func("/gpu/hot-reset/takes-back-what-is-bound-in-part", test_bound_in_part);
     g_test_add_func("/gpu/hot-reset/hits-what-vfio-has-of-the-group", test_neighbour_of_the_group);
     g_test_add_func("/gpu/hot-reset/needs-containers", test_without_containers);
     g_test_add_func("/gpu/hot-reset/names-what-is-not-bound", test_not_all_bound);

@@ -196,6 +196,7 @@ static void beside(struct at_neighbour_story *s, const struct judged *c)
     struct at_neighbour_run *last = NULL;
     for (unsigned i = 0; texts[i]; i++)
         last = add_run(s->beside, texts[i], 2 + 4 * i);
+    g_assert(last);
     last->failure = g_strdup(c->failure);
     last->hung = c->hung;
     s->load.sent_us = BASE_US;

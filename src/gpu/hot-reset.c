@@ -72,7 +72,6 @@ static bool is_unbound(const struct at_gpu_paths *paths, const char *card, const
 {
     g_autofree char *dir = at_pci_function_dir(paths, address);
     g_autofree char *driver = at_pci_function_driver(dir);
-    (void)card;
     return !is_vfio(driver);
 }
 

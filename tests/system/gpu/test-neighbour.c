@@ -77,6 +77,14 @@ static struct at_neighbour_plan plan_between(const char *victim, const char *nei
     };
 }
 
+/* Of two guests on this host, each with half of one card that keeps its walls. */
+static struct at_neighbour_plan plan_of_halves(enum at_gpu_isolation isolation)
+{
+    const char *card = at_test_path(at_test_dir(), "card");
+    return plan_between(host_agent("a", card, "parts=2 part=0"),
+                        host_agent("b", card, "parts=2 part=1"), isolation);
+}
+
 /* Where the loads of this plan are in guests that are this host. */
 static const char *dir_of(const struct at_neighbour_plan *plan, const char *role)
 {
@@ -219,10 +227,7 @@ static void test_cancel(void)
     g_autoptr(GCancellable) cancellable = g_cancellable_new();
     if (!at_test_tiny_guest())
         return;
-    const char *card = at_test_path(at_test_dir(), "card");
-    struct at_neighbour_plan plan =
-        plan_between(host_agent("a", card, "parts=2 part=0"),
-                     host_agent("b", card, "parts=2 part=1"), AT_GPU_HARDWARE);
+    struct at_neighbour_plan plan = plan_of_halves(AT_GPU_HARDWARE);
     plan.load_s = 300;
     plan.cancellable = cancellable;
     plan.progress = cancel_when_it_loads;
@@ -252,10 +257,7 @@ static void test_mode(void)
 {
     if (!at_test_tiny_guest())
         return;
-    const char *card = at_test_path(at_test_dir(), "card");
-    struct at_neighbour_plan plan =
-        plan_between(host_agent("a", card, "parts=2 part=0"),
-                     host_agent("b", card, "parts=2 part=1"), AT_GPU_SHARED);
+    struct at_neighbour_plan plan = plan_of_halves(AT_GPU_SHARED);
     plan.progress = assert_mode;
     plan.user = &plan;
     g_assert_cmpint(measure(&plan)->verdict, ==, AT_GPU_PASSED);
@@ -266,10 +268,7 @@ static void test_taken(void)
 {
     if (!at_test_tiny_guest())
         return;
-    const char *card = at_test_path(at_test_dir(), "card");
-    struct at_neighbour_plan plan =
-        plan_between(host_agent("a", card, "parts=2 part=0"),
-                     host_agent("b", card, "parts=2 part=1"), AT_GPU_SHARED);
+    struct at_neighbour_plan plan = plan_of_halves(AT_GPU_SHARED);
     const char *taken = dir_of(&plan, "neighbour");
     g_autoptr(GPtrArray) checks = at_gpu_checks_new();
     g_assert_cmpint(mkdir(taken, 0777), ==, 0);

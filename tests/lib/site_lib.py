@@ -158,8 +158,10 @@ class Site:
     def workstations(self, vdc):
         return {w["name"]: w for w in self.json("vdc", "show", vdc)["workstations"]}
 
-    def console(self, vdc, ws):
-        return self.atoll("ws", "log", f"{vdc}/{ws}").stdout
+    def console(self, vdc, ws, tail=1 << 20):
+        """What the log holds of the serial console. Its default, 64 KiB, is two minutes of the load:
+        marks that are counted would fall out of it."""
+        return self.atoll("ws", "log", "--tail", str(tail), f"{vdc}/{ws}").stdout
 
     def open_console(self, vdc, ws):
         return Console([f"{BUILD}/src/cli/atoll", "--socket", self.socket, "ws", "console",
@@ -167,7 +169,7 @@ class Site:
 
     def load(self, vdc, ws):
         """The newest line of the self-checking load as a dictionary, or None."""
-        log = self.console(vdc, ws).rpartition("GUEST-UP")[2]  # of this boot
+        log = self.console(vdc, ws, 16384).rpartition("GUEST-UP")[2]  # of this boot
         lines = [l for l in log.splitlines() if l.startswith("LOAD ") and "time=" in l]
         if not lines:
             return None

@@ -107,6 +107,7 @@ static void note_damage(const struct at_digest *digest, void *user)
 static int plugin_after_fork(void)
 {
     g_autoptr(GError) error = NULL;
+    at_vault_report_index_to(damage_path);
     vault = at_vault_open(vault_dir, AT_VAULT_READ, (gid_t)-1, &error);
     if (!vault) {
         nbdkit_error("%s", error->message);

@@ -67,7 +67,11 @@ static int run_status(struct at_cli *cli, char **args)
     g_autofree char *now = verify ? verifying(verify) : NULL;
     if (verify)
         json_object_remove_member(obj, "verify");
+    bool damaged = at_json_bool(obj, "index_damaged", false);
+    json_object_remove_member(obj, "index_damaged");
     at_cli_print_record(obj);
+    if (damaged)
+        at_text_field("index", "damaged, about to be built again (atoll job list)");
     if (last) {
         at_text_field("verified", last);
         at_text_field("verifying", now);

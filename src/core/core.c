@@ -21,6 +21,7 @@
 #include "core/restart.h"
 #include "core/scrub.h"
 #include "core/supervisor.h"
+#include "core/vault-index.h"
 #include "core/vdc.h"
 #include "qemu/cut.h"
 
@@ -253,6 +254,7 @@ struct at_core *at_core_open(const struct at_core_config *config, GError **error
     if (!at_jobs_recover(core, error) || !at_seal_what_is_left(core, error) ||
         !at_core_reconcile_start(core, error))
         goto fail;
+    at_vault_index_tell(core);
     at_watchdog_start(core);
     at_scrub_start(core, config->verify_days,
                    (uint64_t)(config->verify_mib ? config->verify_mib : VERIFY_MIB) << 20);

@@ -94,6 +94,7 @@ JsonNode *at_core_vault_view(struct at_core *core, GError **error)
     json_object_set_int_member(o, "stored_bytes", (int64_t)stats.stored_bytes);
     json_object_set_int_member(o, "packs", (int64_t)stats.packs);
     json_object_set_int_member(o, "quarantined", (int64_t)stats.quarantined);
+    json_object_set_boolean_member(o, "index_damaged", at_vault_index_suspect(core->vault));
     json_object_set_object_member(o, "verify", at_scrub_view(core));
     return at_json_take_obj(o);
 }

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The slow round: every 15 s, in a thread of its own, each VDC's network is compared with what it
  * should be (a dead dnsmasq is started again by a vdc-start job), console logs are kept small, and
- * damage that the image server has met is noted in the vault, GPUs are looked at. */
+ * damage that the image server has met is noted in the vault, GPUs are looked at. A damaged index
+ * of the vault is built again. */
 #include "base/clock.h"
 #include "base/error.h"
 #include "core/backoff.h"
 #include "core/gpu.h"
 #include "core/restart.h"
 #include "core/supervisor.h"
+#include "core/vault-index.h"
 #include "core/vdc.h"
 #include "qemu/console-log.h"
 #include "vault/maintenance.h"
@@ -22,7 +24,8 @@ enum {
 struct at_watchdog {
     struct at_core *core;
     unsigned timer;
-    int busy;           /* atomic: a round is under way */
+    int busy; /* atomic: a round is under way */
+    struct at_backoff index;
     GHashTable *broken; /* the round's: name of a VDC -> struct at_backoff of its network */
 };
 
@@ -147,6 +150,7 @@ static void *walk(void *user)
 static gboolean tick(void *user)
 {
     struct at_watchdog *w = user;
+    at_vault_index_mend(w->core, &w->index);
     if (g_atomic_int_compare_and_exchange(&w->busy, 0, 1))
         g_thread_unref(g_thread_new("watchdog", walk, w));
     return G_SOURCE_CONTINUE;

@@ -10,6 +10,7 @@
 
 #include "base/cleanup.h"
 #include "base/error.h"
+#include "vault/index-guard.h"
 #include "vault/maintenance.h"
 #include "vault/vault-internal.h"
 
@@ -133,6 +134,8 @@ bool at_vault_take_damage(struct at_vault *vault, const char *path,
     g_autoptr(GArray) fresh = g_array_new(FALSE, FALSE, sizeof(struct at_digest));
     for (char **line = lines; *line; line++) {
         struct at_digest digest;
+        if (g_str_equal(*line, AT_INDEX_MARK))
+            g_atomic_int_set(&vault->reader_suspects, 1);
         if (at_digest_from_hex(*line, &digest, NULL) && !at_store_distrusts(vault->store, &digest))
             g_array_append_val(fresh, digest);
     }
@@ -143,4 +146,19 @@ bool at_vault_take_damage(struct at_vault *vault, const char *path,
         g_clear_pointer(&report, at_verify_report_free);
     *ret_report = report;
     return true;
+}
+
+void at_vault_report_index_to(const char *path)
+{
+    at_index_report_to(path);
+}
+
+bool at_vault_index_suspect(struct at_vault *vault)
+{
+    return g_atomic_int_get(&vault->reader_suspects) || at_index_suspect(vault->index);
+}
+
+const char *at_vault_index_rebuilt(const struct at_vault *vault)
+{
+    return vault->rebuilt;
 }

@@ -77,6 +77,17 @@ bool at_pack_header_decode(const uint8_t in[static AT_PACK_HEADER], struct at_pa
 /* Low 32 bits of XXH3-64: finds tears and flips, proves nothing. */
 uint32_t at_check(const void *data, size_t len);
 
+static inline void at_put_le16(uint8_t *p, uint16_t v)
+{
+    v = GUINT16_TO_LE(v);
+    __builtin_memcpy(p, &v, sizeof v);
+}
+static inline uint16_t at_get_le16(const uint8_t *p)
+{
+    uint16_t v;
+    __builtin_memcpy(&v, p, sizeof v);
+    return GUINT16_FROM_LE(v);
+}
 static inline void at_put_le32(uint8_t *p, uint32_t v)
 {
     v = GUINT32_TO_LE(v);

@@ -5,52 +5,14 @@
  * while gc runs) relies on, is kept.  Safe beside readers: a record is in the index at its new
  * place before its old pack goes.  Safe when killed: every step leaves a whole vault, at worst with
  * garbage. */
-#include <errno.h>
-#include <fcntl.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include "base/atomic-file.h"
-#include "base/cleanup.h"
 #include "base/error.h"
-#include "base/fault.h"
-#include "base/retry.h"
-#include "vault/maintenance.h"
-#include "vault/walk.h"
-
-#define SWEEP_ROWS 16384u
-#define WORTH_PERCENT 70u /* packs with less live content than this are rewritten */
-#define SMALL (AT_PACK_SIZE / 8)
-#define MANY_SMALL 16u /* so many small packs are joined */
-
-struct at_gc_run {
-    struct at_digest_set *marked; /* all kinds, by prefix: a collision only keeps garbage */
-    struct at_position floor;
-    bool sweeping; /* guarded by roots_lock */
-};
-
-struct gc {
-    struct at_vault *vault;
-    struct at_gc_run run;
-    struct at_walk walk;
-    at_progress_func progress;
-    void *user;
-    GCancellable *cancellable;
-    struct at_gc_report report;
-    uint64_t moved; /* bytes that compacting has appended */
-};
+#include "vault/gc-internal.h"
 
 static bool behind(const struct at_position *floor, const struct at_place *place)
 {
     return place->pack > floor->pack ||
            (place->pack == floor->pack && place->offset >= floor->offset);
-}
-
-static bool cancelled(struct gc *gc, GError **error)
-{
-    return g_cancellable_is_cancelled(gc->cancellable) &&
-           !at_error(error, AT_ERROR_CANCELLED, "cancelled");
 }
 
 /* With sessions_lock held. */
@@ -99,6 +61,8 @@ static bool mark_roots(struct gc *gc, GError **error)
         struct at_root *root = g_ptr_array_index(roots, i);
         if (!at_walk_root(&gc->walk, root->kind, &root->digest, error)) {
             /* What lies below damage is not known, so nothing may be freed. */
+            if (error && g_error_matches(*error, AT_ERROR, AT_ERROR_NOT_FOUND) && !gc->vault->built)
+                at_index_set_suspect(gc->vault->index); /* the pack may have it */
             g_prefix_error(error, "gc frees nothing while root %s cannot be read: ", root->name);
             return false;
         }
@@ -191,13 +155,13 @@ static bool sweep(struct gc *gc, uint8_t kind, GError **error)
     g_autoptr(GArray) rows = g_array_new(FALSE, FALSE, sizeof(struct at_index_row));
     g_autoptr(GArray) dead = g_array_new(FALSE, FALSE, sizeof(struct at_index_row));
     for (bool first = true; more; first = false) {
-        if (cancelled(gc, error))
+        if (at_gc_cancelled(gc, error))
             return false;
         g_array_set_size(rows, 0);
         g_array_set_size(dead, 0);
-        if (!at_index_rows(gc->vault->index, first ? NULL : &after, SWEEP_ROWS, rows, error))
+        if (!at_index_rows(gc->vault->index, first ? NULL : &after, AT_GC_ROWS, rows, error))
             return false;
-        more = rows->len == SWEEP_ROWS;
+        more = rows->len == AT_GC_ROWS;
         for (unsigned i = 0; i < rows->len; i++) {
             struct at_index_row *row = &g_array_index(rows, struct at_index_row, i);
             if (row->place.kind == kind && !behind(&gc->run.floor, &row->place) &&
@@ -206,7 +170,7 @@ static bool sweep(struct gc *gc, uint8_t kind, GError **error)
         }
         if (rows->len)
             after = g_array_index(rows, struct at_index_row, rows->len - 1).digest;
-        if (!delete_rows(gc, dead, error))
+        if (!at_gc_index_trusted(gc->vault, error) || !delete_rows(gc, dead, error))
             return false;
     }
     return true;
@@ -220,190 +184,6 @@ static bool sweep_all(struct gc *gc, GError **error)
     for (unsigned i = 0; i < G_N_ELEMENTS(order); i++) {
         if (!sweep(gc, order[i], error))
             return false;
-    }
-    return true;
-}
-
-/* ---- Compacting ---- */
-
-struct pack_use {
-    uint32_t id;
-    uint64_t live, size;
-    struct at_pack_meta meta;
-};
-
-static int by_live(gconstpointer a, gconstpointer b)
-{
-    const struct pack_use *x = a, *y = b;
-    return x->live < y->live ? -1 : x->live > y->live;
-}
-
-static bool count_live(struct gc *gc, GHashTable *uses, GError **error)
-{
-    struct at_digest after;
-    bool more = true;
-    g_autoptr(GArray) rows = g_array_new(FALSE, FALSE, sizeof(struct at_index_row));
-    for (bool first = true; more; first = false) {
-        g_array_set_size(rows, 0);
-        if (!at_index_rows(gc->vault->index, first ? NULL : &after, SWEEP_ROWS, rows, error))
-            return false;
-        more = rows->len == SWEEP_ROWS;
-        for (unsigned i = 0; i < rows->len; i++) {
-            struct at_index_row *row = &g_array_index(rows, struct at_index_row, i);
-            struct pack_use *use = g_hash_table_lookup(uses, GUINT_TO_POINTER(row->place.pack));
-            if (use)
-                use->live += at_record_size(row->place.stored);
-        }
-        if (rows->len)
-            after = g_array_index(rows, struct at_index_row, rows->len - 1).digest;
-    }
-    return true;
-}
-
-/* The pack files before the floor's, behind which nothing can be garbage yet.  One that the index
- * does not know was left by a commit that failed. */
-static GHashTable *list_uses(struct gc *gc, GError **error)
-{
-    struct at_vault *vault = gc->vault;
-    g_autoptr(GArray) ids = at_packs_list(vault->packs, error);
-    g_autoptr(GArray) metas = ids ? at_index_packs(vault->index, error) : NULL;
-    if (!metas)
-        return NULL;
-    g_autoptr(GHashTable) uses = g_hash_table_new_full(NULL, NULL, NULL, g_free);
-    for (unsigned i = 0; i < ids->len; i++) {
-        uint32_t id = g_array_index(ids, uint32_t, i);
-        g_autofree char *path = at_packs_path(vault->packs, id);
-        struct stat st;
-        if (id >= gc->run.floor.pack || at_store_has_open(vault->store, id) || stat(path, &st) != 0)
-            continue;
-        struct pack_use *use = g_new0(struct pack_use, 1);
-        use->id = use->meta.id = id;
-        use->size = (uint64_t)st.st_size;
-        g_hash_table_insert(uses, GUINT_TO_POINTER(id), use);
-    }
-    for (unsigned i = 0; i < metas->len; i++) {
-        struct at_pack_meta *m = &g_array_index(metas, struct at_pack_meta, i);
-        struct pack_use *use = g_hash_table_lookup(uses, GUINT_TO_POINTER(m->id));
-        if (use)
-            use->meta = *m;
-    }
-    return g_steal_pointer(&uses);
-}
-
-/* Packs that are worth rewriting, the emptiest first. */
-static GArray *choose(struct gc *gc, GError **error)
-{
-    g_autoptr(GHashTable) uses = list_uses(gc, error);
-    if (!uses || !count_live(gc, uses, error))
-        return NULL;
-    GArray *victims = g_array_new(FALSE, FALSE, sizeof(struct pack_use));
-    GHashTableIter it;
-    gpointer value;
-    unsigned small = 0;
-    g_hash_table_iter_init(&it, uses);
-    while (g_hash_table_iter_next(&it, NULL, &value))
-        small += ((struct pack_use *)value)->size < SMALL;
-    g_hash_table_iter_init(&it, uses);
-    while (g_hash_table_iter_next(&it, NULL, &value)) {
-        struct pack_use *use = value;
-        if ((use->size < SMALL && small >= MANY_SMALL) ||
-            use->live * 100 < (use->size - MIN(use->size, AT_PACK_HEADER)) * WORTH_PERCENT ||
-            use->live == 0)
-            g_array_append_val(victims, *use);
-    }
-    g_array_sort(victims, by_live);
-    return victims;
-}
-
-static bool set_meta(struct at_vault *vault, const struct at_pack_meta *meta, bool remove,
-                     GError **error)
-{
-    struct at_index_txn *txn = at_index_begin(vault->index, error);
-    if (!txn)
-        return false;
-    if (remove ? !at_index_pack_delete(txn, meta->id, error)
-               : !at_index_pack_put(txn, meta, error)) {
-        at_index_abort(txn);
-        return false;
-    }
-    return at_index_commit(txn, error);
-}
-
-/* Removes a pack that nothing refers to.  It is emptied first: readers that still have it open
- * hold no space, and see that they must look again. */
-static bool remove_pack(struct gc *gc, struct pack_use *use, GError **error)
-{
-    struct at_vault *vault = gc->vault;
-    g_autofree char *path = at_packs_path(vault->packs, use->id);
-    use->meta.state = AT_PACK_REMOVING;
-    if (!set_meta(vault, &use->meta, false, error) || !at_fault_point("vault.pack.empty", error))
-        return false;
-    if (at_retry(truncate(path, 0)) != 0 && errno != ENOENT)
-        return at_error_errno(error, errno, "empty %s", path);
-    if (!at_fault_point("vault.pack.unlink", error) || !at_unlink_durable(path, error))
-        return false;
-    at_packs_forget(vault->packs, use->id);
-    gc->report.bytes_freed += use->size;
-    return set_meta(vault, &use->meta, true, error);
-}
-
-struct moving {
-    struct gc *gc;
-    uint32_t pack;
-    uint64_t moved;
-};
-
-static bool move_record(const struct at_record *record, uint64_t offset, const uint8_t *payload,
-                        void *user, GError **error)
-{
-    struct moving *m = user;
-    struct at_place place;
-    bool found;
-    if (!at_index_lookup(m->gc->vault->index, &record->digest, &place, &found, error))
-        return false;
-    /* A copy that is known to be damaged must not come to lie behind a good one. */
-    if (!found || place.pack != m->pack || place.offset != offset ||
-        at_store_distrusts(m->gc->vault->store, &record->digest))
-        return true;
-    m->moved += at_record_size(record->stored);
-    return !cancelled(m->gc, error) &&
-           at_store_move(m->gc->vault->store, record, payload, &place, error);
-}
-
-/* Copies what is live to the end of the store.  *ret_empty: nothing refers to the pack any more;
- * not so when some of its records are damaged, or the disk cannot give them. */
-static bool compact(struct gc *gc, const struct pack_use *use, bool *ret_empty, GError **error)
-{
-    struct at_vault *vault = gc->vault;
-    g_autofree char *path = at_packs_path(vault->packs, use->id);
-    at_autofd fd = at_retry(open(path, O_RDONLY | O_CLOEXEC));
-    if (fd < 0) {
-        *ret_empty = false;
-        return errno == EIO || at_error_errno(error, errno, "open %s", path);
-    }
-    struct moving moving = {gc, use->id, 0};
-    uint64_t end, failures = at_store_failures(vault->store);
-    if (!at_pack_scan(fd, AT_PACK_HEADER, use->size, move_record, &moving, &end, NULL, error) ||
-        !at_store_flush(vault->store, failures, error))
-        return false;
-    gc->moved += moving.moved;
-    *ret_empty = moving.moved == use->live;
-    return true;
-}
-
-static bool compact_all(struct gc *gc, GError **error)
-{
-    g_autoptr(GArray) victims = choose(gc, error);
-    if (!victims)
-        return false;
-    for (unsigned i = 0; i < victims->len; i++) {
-        struct pack_use *use = &g_array_index(victims, struct pack_use, i);
-        bool empty = use->live == 0;
-        if (cancelled(gc, error) || (!empty && !compact(gc, use, &empty, error)) ||
-            (empty && !remove_pack(gc, use, error)))
-            return false;
-        if (gc->progress)
-            gc->progress(i + 1, victims->len, gc->user);
     }
     return true;
 }
@@ -446,11 +226,9 @@ static void end(struct gc *gc)
     at_digest_set_free(gc->walk.nodes);
 }
 
-bool at_vault_gc(struct at_vault *vault, at_progress_func progress, void *user,
-                 GCancellable *cancellable, struct at_gc_report *ret_report, GError **error)
+static bool collect(struct at_vault *vault, at_progress_func progress, void *user,
+                    GCancellable *cancellable, struct at_gc_report *ret_report, GError **error)
 {
-    if (!vault->writer)
-        return at_error(error, AT_ERROR_DENIED, "vault %s is open for reading only", vault->dir);
     struct gc gc = {.vault = vault, .progress = progress, .user = user, .cancellable = cancellable};
     g_mutex_lock(&vault->gc_lock);
     at_vault_reserve(vault, false);
@@ -459,7 +237,8 @@ bool at_vault_gc(struct at_vault *vault, at_progress_func progress, void *user,
     bool ok = at_store_flush(vault->store, at_store_failures(vault->store), error);
     if (ok) {
         begin(&gc);
-        ok = mark_all(&gc, error) && sweep_all(&gc, error) && compact_all(&gc, error);
+        ok = at_gc_index_trusted(vault, error) && mark_all(&gc, error) && sweep_all(&gc, error) &&
+             at_gc_compact(&gc, error);
         end(&gc);
     }
     at_vault_reserve(vault, true);
@@ -473,4 +252,22 @@ bool at_vault_gc(struct at_vault *vault, at_progress_func progress, void *user,
     if (ret_report)
         *ret_report = gc.report;
     return true;
+}
+
+bool at_vault_gc(struct at_vault *vault, at_progress_func progress, void *user,
+                 GCancellable *cancellable, struct at_gc_report *ret_report, GError **error)
+{
+    if (!vault->writer)
+        return at_error(error, AT_ERROR_DENIED, "vault %s is open for reading only", vault->dir);
+    g_autoptr(GError) local = NULL;
+    bool ok = collect(vault, progress, user, cancellable, ret_report, &local);
+    /* The packs know better. Once: an index that is damaged again is no accident. */
+    if (!ok && local->code != AT_ERROR_CANCELLED && at_vault_index_suspect(vault)) {
+        g_clear_error(&local);
+        ok = at_vault_reindex(vault, progress, user, cancellable, &local) &&
+             collect(vault, progress, user, cancellable, ret_report, &local);
+    }
+    if (!ok)
+        g_propagate_error(error, g_steal_pointer(&local));
+    return ok;
 }

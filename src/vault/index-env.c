@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "vault/index-guard.h"
 
 /* Address space only: the file is as large as its content. */
 #define MAP_SIZE (UINT64_C(256) << 30)
@@ -21,21 +22,42 @@ static const char *const table_names[AT_INDEX_TABLES] = {"object", "pack", "bad"
 
 static GMutex envs_lock; /* guards envs and their refs */
 static GPtrArray *envs;
+static char *reader_mark; /* set before readers open */
+
+/* What LMDB says of a file that holds what cannot be. One of another LMDB is built again, too. */
+static bool is_of_damage(int rc)
+{
+    switch (rc) {
+    case MDB_CORRUPTED:
+    case MDB_PAGE_NOTFOUND:
+    case MDB_INVALID:
+    case MDB_CURSOR_FULL:
+    case MDB_PAGE_FULL:
+    case MDB_VERSION_MISMATCH:
+    case MDB_INCOMPATIBLE:
+    case MDB_BAD_TXN:
+    case MDB_BAD_VALSIZE:
+    case MDB_BAD_DBI:
+    case EINVAL: /* the kernel, of a page number that no file can have */
+    case EFAULT:
+    case EFBIG:
+        return true;
+    default:
+        return false;
+    }
+}
 
 bool at_index_fail(GError **error, int rc, const char *what)
 {
-    if (rc > 0)
+    if (rc > 0 && !is_of_damage(rc))
         return at_error_errno(error, rc, "index: %s", what);
     /* After a failed write of its head LMDB does nothing more with the file. */
     if (rc == MDB_PANIC)
         return at_error(error, AT_ERROR_IO,
                         "index: %s: it could not be written; open the vault again", what);
     enum at_error_code code = rc == MDB_MAP_FULL ? AT_ERROR_NO_SPACE
-                              : rc == MDB_CORRUPTED || rc == MDB_PAGE_NOTFOUND ||
-                                      rc == MDB_INVALID || rc == MDB_CURSOR_FULL
-                                  ? AT_ERROR_CORRUPT
-                              : rc == MDB_VERSION_MISMATCH ? AT_ERROR_INVALID
-                                                           : AT_ERROR_IO;
+                              : is_of_damage(rc) ? AT_ERROR_CORRUPT
+                                                 : AT_ERROR_IO;
     return at_error(error, code, "index: %s: %s", what, mdb_strerror(rc));
 }
 
@@ -54,6 +76,43 @@ void at_index_release_signals(const sigset_t *before)
     pthread_sigmask(SIG_SETMASK, before, NULL);
 }
 
+void at_index_env_suspect(struct at_index_env *env)
+{
+    if (g_atomic_int_compare_and_exchange(&env->suspect, 0, 1) && env->mark)
+        at_index_guard_mark(env->mark);
+}
+
+void at_index_report_to(const char *path)
+{
+    g_mutex_lock(&envs_lock);
+    g_free(reader_mark);
+    reader_mark = g_strdup(path);
+    g_mutex_unlock(&envs_lock);
+}
+
+/* Of a writer: beside the directory of the index, which a reindex replaces. */
+static char *mark_of(const char *dir, bool writer)
+{
+    if (!writer)
+        return g_strdup(reader_mark);
+    g_autofree char *vault = g_path_get_dirname(dir);
+    return g_build_filename(vault, AT_INDEX_SUSPECT, NULL);
+}
+
+static void env_free(struct at_index_env *env)
+{
+    at_index_guard_enter(env->mark);
+    for (unsigned i = 0; i < env->pool->len; i++)
+        mdb_txn_abort(g_ptr_array_index(env->pool, i));
+    if (env->env)
+        mdb_env_close(env->env);
+    at_index_guard_leave();
+    g_ptr_array_unref(env->pool);
+    g_mutex_clear(&env->pool_lock);
+    g_free(env->mark);
+    g_free(env);
+}
+
 void at_index_env_unref(struct at_index_env *env)
 {
     if (!env)
@@ -64,13 +123,8 @@ void at_index_env_unref(struct at_index_env *env)
         return;
     }
     g_ptr_array_remove_fast(envs, env);
-    for (unsigned i = 0; i < env->pool->len; i++)
-        mdb_txn_abort(g_ptr_array_index(env->pool, i));
-    g_ptr_array_unref(env->pool);
-    mdb_env_close(env->env);
+    env_free(env);
     g_mutex_unlock(&envs_lock);
-    g_mutex_clear(&env->pool_lock);
-    g_free(env);
 }
 
 /* Bytes that the file must have: LMDB maps it, and a page behind its end would kill us.  When the
@@ -188,6 +242,9 @@ static struct at_index_env *env_make(const char *dir, bool writer, gid_t gid, GE
     env->writer = writer;
     env->pool = g_ptr_array_new();
     g_mutex_init(&env->pool_lock);
+    env->mark = mark_of(dir, writer);
+    at_index_guard_install();
+    at_index_guard_enter(env->mark);
     int rc = mdb_env_create(&env->env);
     if (!rc)
         rc = mdb_env_set_mapsize(env->env, MAP_SIZE);
@@ -207,16 +264,13 @@ static struct at_index_env *env_make(const char *dir, bool writer, gid_t gid, GE
         rc = -1;
     }
     if (rc) {
-        if (env->env)
-            mdb_env_close(env->env);
-        g_ptr_array_unref(env->pool);
-        g_mutex_clear(&env->pool_lock);
-        g_free(env);
+        env_free(env);
         return NULL;
     }
     find_map(env);
     int dead;
     mdb_reader_check(env->env, &dead); /* slots of readers that were killed hold pages back */
+    at_index_guard_leave();
     g_ptr_array_add(envs, env);
     return env;
 }

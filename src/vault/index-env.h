@@ -27,6 +27,8 @@ struct at_index_env {
     guint uses;       /* atomic */
     GMutex pool_lock; /* guards the pool */
     GPtrArray *pool;  /* MDB_txn*, reset, ready to be renewed */
+    char *mark; /* file that tells others that the index is damaged, see index-guard.h; or NULL */
+    guint suspect; /* atomic: something was met that cannot be true */
 };
 
 struct at_index_env *at_index_env_get(const char *dir, bool writer, gid_t gid, GError **error);
@@ -44,6 +46,9 @@ void at_index_env_trim(struct at_index_env *env);
  * interrupted in this thread. */
 void at_index_hold_signals(sigset_t *ret_before);
 void at_index_release_signals(const sigset_t *before);
+
+/* What cannot be true was met: the index has to be built again. */
+void at_index_env_suspect(struct at_index_env *env);
 
 /* False, with what LMDB's @rc means. */
 bool at_index_fail(GError **error, int rc, const char *what);

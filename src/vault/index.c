@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/fault.h"
 #include "vault/index-env.h"
+#include "vault/index-guard.h"
 #include "vault/index-row.h"
 
 #define TRIM_EVERY 256u /* uses */
@@ -51,6 +52,32 @@ void at_index_close(struct at_index *index)
     g_rw_lock_clear(&index->lock);
     g_free(index->dir);
     g_free(index);
+}
+
+bool at_index_suspect(struct at_index *index)
+{
+    g_rw_lock_reader_lock(&index->lock);
+    bool suspect = g_atomic_int_get(&index->env->suspect);
+    g_rw_lock_reader_unlock(&index->lock);
+    return suspect;
+}
+
+void at_index_set_suspect(struct at_index *index)
+{
+    g_rw_lock_reader_lock(&index->lock);
+    at_index_env_suspect(index->env);
+    g_rw_lock_reader_unlock(&index->lock);
+}
+
+/* As at_index_fail(), and remembers what says that the file is damaged. */
+static bool fail(struct at_index_env *env, GError **error, int rc, const char *what)
+{
+    g_autoptr(GError) local = NULL;
+    at_index_fail(&local, rc, what);
+    if (local->code == AT_ERROR_CORRUPT)
+        at_index_env_suspect(env);
+    g_propagate_error(error, g_steal_pointer(&local));
+    return false;
 }
 
 bool at_index_refresh(struct at_index *index, bool *ret_changed, GError **error)
@@ -95,12 +122,14 @@ static MDB_txn *read_begin(struct at_index *index, GError **error)
         txn = g_ptr_array_steal_index_fast(env->pool, env->pool->len - 1);
     g_mutex_unlock(&env->pool_lock);
     bool pooled = txn != NULL;
+    at_index_guard_enter(env->mark);
     int rc = pooled ? mdb_txn_renew(txn) : mdb_txn_begin(env->env, NULL, MDB_RDONLY, &txn);
     if (rc) {
         if (pooled)
             mdb_txn_abort(txn);
+        at_index_guard_leave();
+        fail(env, error, rc, "begin reading");
         g_rw_lock_reader_unlock(&index->lock);
-        at_index_fail(error, rc, "begin reading");
         return NULL;
     }
     return txn;
@@ -110,6 +139,7 @@ static void read_end(struct at_index *index, MDB_txn *txn)
 {
     struct at_index_env *env = index->env;
     mdb_txn_reset(txn);
+    at_index_guard_leave();
     g_mutex_lock(&env->pool_lock);
     g_ptr_array_add(env->pool, txn);
     g_mutex_unlock(&env->pool_lock);
@@ -127,9 +157,11 @@ static bool get_place(struct at_index_env *env, MDB_txn *txn, const struct at_di
         return true;
     }
     if (rc)
-        return at_index_fail(error, rc, "look up");
-    if (!at_place_decode(value.mv_data, value.mv_size, ret_place))
+        return fail(env, error, rc, "look up");
+    if (!at_place_decode(digest, value.mv_data, value.mv_size, ret_place)) {
+        at_index_env_suspect(env);
         return at_error(error, AT_ERROR_CORRUPT, "index: malformed row; run `vault reindex`");
+    }
     *ret_found = true;
     return true;
 }
@@ -155,8 +187,14 @@ static bool get_stats(struct at_index_env *env, MDB_txn *txn, struct at_index_st
         return true;
     }
     if (rc)
-        return at_index_fail(error, rc, "read counters");
-    return at_index_stats_decode(value.mv_data, value.mv_size, ret, error);
+        return fail(env, error, rc, "read counters");
+    g_autoptr(GError) local = NULL;
+    if (at_index_stats_decode(value.mv_data, value.mv_size, ret, &local))
+        return true;
+    if (local->code == AT_ERROR_CORRUPT)
+        at_index_env_suspect(env);
+    g_propagate_error(error, g_steal_pointer(&local));
+    return false;
 }
 
 bool at_index_stats(struct at_index *index, struct at_index_stats *ret_stats, GError **error)
@@ -169,11 +207,12 @@ bool at_index_stats(struct at_index *index, struct at_index_stats *ret_stats, GE
     return ok;
 }
 
-/* Calls @add for each row of @table behind @after (NULL: from the first) until it returns false.
- */
+enum added { ADDED, FULL, MALFORMED };
+typedef enum added (*add_func)(const MDB_val *key, const MDB_val *value, GArray *out, unsigned max);
+
+/* Calls @add for each row of @table behind @after (NULL: from the first) until it says FULL. */
 static bool each(struct at_index *index, enum at_index_table table, const struct at_digest *after,
-                 bool (*add)(const MDB_val *key, const MDB_val *value, GArray *out, unsigned max),
-                 GArray *out, unsigned max, GError **error)
+                 add_func add, GArray *out, unsigned max, GError **error)
 {
     MDB_txn *txn = read_begin(index, error);
     if (!txn)
@@ -186,25 +225,32 @@ static bool each(struct at_index *index, enum at_index_table table, const struct
         if (!rc && after && key.mv_size == AT_DIGEST_LEN &&
             memcmp(key.mv_data, after, AT_DIGEST_LEN) == 0)
             rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT);
-        while (!rc && add(&key, &value, out, max))
-            rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT);
+        for (enum added added = ADDED; !rc && added != FULL;) {
+            added = add(&key, &value, out, max);
+            if (added == MALFORMED)
+                at_index_env_suspect(index->env);
+            if (added != FULL)
+                rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT);
+        }
         mdb_cursor_close(cursor);
     }
+    bool ok = !rc || rc == MDB_NOTFOUND || fail(index->env, error, rc, "list");
     read_end(index, txn);
-    return rc && rc != MDB_NOTFOUND ? at_index_fail(error, rc, "list") : true;
+    return ok;
 }
 
-static bool add_row(const MDB_val *key, const MDB_val *value, GArray *out, unsigned max)
+static enum added add_row(const MDB_val *key, const MDB_val *value, GArray *out, unsigned max)
 {
     struct at_index_row row;
     if (out->len >= max)
-        return false;
-    if (key->mv_size == AT_DIGEST_LEN &&
-        at_place_decode(value->mv_data, value->mv_size, &row.place)) {
-        memcpy(&row.digest, key->mv_data, AT_DIGEST_LEN);
-        g_array_append_val(out, row);
-    }
-    return true;
+        return FULL;
+    if (key->mv_size != AT_DIGEST_LEN)
+        return MALFORMED;
+    memcpy(&row.digest, key->mv_data, AT_DIGEST_LEN);
+    if (!at_place_decode(&row.digest, value->mv_data, value->mv_size, &row.place))
+        return MALFORMED;
+    g_array_append_val(out, row);
+    return ADDED;
 }
 
 bool at_index_rows(struct at_index *index, const struct at_digest *after, unsigned max,
@@ -213,12 +259,13 @@ bool at_index_rows(struct at_index *index, const struct at_digest *after, unsign
     return each(index, AT_INDEX_OBJECT, after, add_row, rows, rows->len + max, error);
 }
 
-static bool add_pack(const MDB_val *key, const MDB_val *value, GArray *out, unsigned max)
+static enum added add_pack(const MDB_val *key, const MDB_val *value, GArray *out, unsigned max)
 {
     struct at_pack_meta meta;
-    if (at_pack_meta_decode(key->mv_data, key->mv_size, value->mv_data, value->mv_size, &meta))
-        g_array_append_val(out, meta);
-    return true;
+    if (!at_pack_meta_decode(key->mv_data, key->mv_size, value->mv_data, value->mv_size, &meta))
+        return MALFORMED;
+    g_array_append_val(out, meta);
+    return ADDED;
 }
 
 GArray *at_index_packs(struct at_index *index, GError **error)
@@ -229,11 +276,12 @@ GArray *at_index_packs(struct at_index *index, GError **error)
     return g_steal_pointer(&out);
 }
 
-static bool add_digest(const MDB_val *key, const MDB_val *value, GArray *out, unsigned max)
+static enum added add_digest(const MDB_val *key, const MDB_val *value, GArray *out, unsigned max)
 {
-    if (key->mv_size == AT_DIGEST_LEN)
-        g_array_append_vals(out, key->mv_data, 1);
-    return true;
+    if (key->mv_size != AT_DIGEST_LEN)
+        return MALFORMED;
+    g_array_append_vals(out, key->mv_data, 1);
+    return ADDED;
 }
 
 GArray *at_index_quarantined(struct at_index *index, GError **error)
@@ -246,18 +294,34 @@ GArray *at_index_quarantined(struct at_index *index, GError **error)
 
 /* ---- Writing ---- */
 
+static const char *enter(const struct at_index_env *env)
+{
+    at_index_guard_enter(env->mark);
+    return env->mark;
+}
+
+static void leave(const char **mark)
+{
+    at_index_guard_leave();
+}
+
+/* For the rest of the function this thread is inside LMDB. */
+#define INSIDE(env) __attribute__((cleanup(leave), unused)) const char *inside = enter(env)
+
 struct at_index_txn *at_index_begin(struct at_index *index, GError **error)
 {
     g_rw_lock_reader_lock(&index->lock);
     MDB_txn *txn;
+    at_index_guard_enter(index->env->mark);
     int rc = mdb_txn_begin(index->env->env, NULL, 0, &txn);
     struct at_index_stats stats;
     if (rc) {
-        at_index_fail(error, rc, "begin writing");
+        fail(index->env, error, rc, "begin writing");
     } else if (!get_stats(index->env, txn, &stats, error)) {
         mdb_txn_abort(txn);
         rc = -1;
     }
+    at_index_guard_leave();
     if (rc) {
         g_rw_lock_reader_unlock(&index->lock);
         return NULL;
@@ -280,7 +344,9 @@ void at_index_abort(struct at_index_txn *t)
 {
     if (!t)
         return;
+    at_index_guard_enter(t->env->mark);
     mdb_txn_abort(t->txn);
+    at_index_guard_leave();
     txn_end(t);
 }
 
@@ -291,6 +357,7 @@ bool at_index_commit(struct at_index_txn *t, GError **error)
     MDB_val key = {5, (void *)"stats"}, value = {sizeof p, p};
     sigset_t before;
     at_index_hold_signals(&before);
+    at_index_guard_enter(t->env->mark);
     int rc = at_fault_errno("vault.index.commit");
     if (!rc)
         rc = mdb_put(t->txn, t->env->t[AT_INDEX_META], &key, &value, 0);
@@ -298,16 +365,19 @@ bool at_index_commit(struct at_index_txn *t, GError **error)
         mdb_txn_abort(t->txn);
     else
         rc = mdb_txn_commit(t->txn);
+    at_index_guard_leave();
     if (!rc)
         at_index_env_keep_size(t->env);
     at_index_release_signals(&before);
+    bool ok = !rc || fail(t->env, error, rc, "commit");
     txn_end(t);
-    return rc ? at_index_fail(error, rc, "commit") : true;
+    return ok;
 }
 
 bool at_index_get(struct at_index_txn *t, const struct at_digest *digest,
                   struct at_place *ret_place, bool *ret_found, GError **error)
 {
+    INSIDE(t->env);
     return get_place(t->env, t->txn, digest, ret_place, ret_found, error);
 }
 
@@ -322,6 +392,7 @@ static void count(struct at_index_stats *stats, const struct at_place *place, bo
 bool at_index_put(struct at_index_txn *t, const struct at_digest *digest,
                   const struct at_place *place, GError **error)
 {
+    INSIDE(t->env);
     struct at_place old;
     bool found = false;
     g_autoptr(GError) local = NULL;
@@ -333,12 +404,12 @@ bool at_index_put(struct at_index_txn *t, const struct at_digest *digest,
         return false;
     }
     uint8_t p[AT_PLACE_LEN];
-    at_place_encode(place, p);
+    at_place_encode(digest, place, p);
     MDB_val key = {AT_DIGEST_LEN, (void *)digest}, value = {sizeof p, p};
     int rc = mdb_put(t->txn, t->env->t[AT_INDEX_OBJECT], &key, &value, 0);
     note_use(t->env);
     if (rc)
-        return at_index_fail(error, rc, "put");
+        return fail(t->env, error, rc, "put");
     if (known && found)
         count(&t->stats, &old, false);
     if (known)
@@ -348,6 +419,7 @@ bool at_index_put(struct at_index_txn *t, const struct at_digest *digest,
 
 bool at_index_delete(struct at_index_txn *t, const struct at_digest *digest, GError **error)
 {
+    INSIDE(t->env);
     struct at_place old;
     bool found;
     if (!get_place(t->env, t->txn, digest, &old, &found, error))
@@ -357,42 +429,45 @@ bool at_index_delete(struct at_index_txn *t, const struct at_digest *digest, GEr
     MDB_val key = {AT_DIGEST_LEN, (void *)digest};
     int rc = mdb_del(t->txn, t->env->t[AT_INDEX_OBJECT], &key, NULL);
     if (rc)
-        return at_index_fail(error, rc, "delete");
+        return fail(t->env, error, rc, "delete");
     /* Damage of what nobody needs any more is no news. */
     rc = mdb_del(t->txn, t->env->t[AT_INDEX_BAD], &key, NULL);
     if (rc && rc != MDB_NOTFOUND)
-        return at_index_fail(error, rc, "leave quarantine");
+        return fail(t->env, error, rc, "leave quarantine");
     count(&t->stats, &old, false);
     return true;
 }
 
 bool at_index_pack_put(struct at_index_txn *t, const struct at_pack_meta *meta, GError **error)
 {
+    INSIDE(t->env);
     uint32_t id = GUINT32_TO_BE(meta->id);
     uint8_t p[AT_PACK_META_LEN];
     at_pack_meta_encode(meta, p);
     MDB_val key = {4, &id}, value = {sizeof p, p};
     int rc = mdb_put(t->txn, t->env->t[AT_INDEX_PACK], &key, &value, 0);
     if (rc)
-        return at_index_fail(error, rc, "put pack");
+        return fail(t->env, error, rc, "put pack");
     t->stats.next_pack = MAX(t->stats.next_pack, (uint64_t)meta->id + 1);
     return true;
 }
 
 bool at_index_pack_delete(struct at_index_txn *t, uint32_t id, GError **error)
 {
+    INSIDE(t->env);
     id = GUINT32_TO_BE(id);
     MDB_val key = {4, &id};
     int rc = mdb_del(t->txn, t->env->t[AT_INDEX_PACK], &key, NULL);
-    return rc && rc != MDB_NOTFOUND ? at_index_fail(error, rc, "delete pack") : true;
+    return rc && rc != MDB_NOTFOUND ? fail(t->env, error, rc, "delete pack") : true;
 }
 
 bool at_index_quarantine(struct at_index_txn *t, const struct at_digest *digest, bool add,
                          GError **error)
 {
+    INSIDE(t->env);
     int64_t now = GINT64_TO_LE(g_get_real_time() / G_USEC_PER_SEC);
     MDB_val key = {AT_DIGEST_LEN, (void *)digest}, value = {sizeof now, &now};
     int rc = add ? mdb_put(t->txn, t->env->t[AT_INDEX_BAD], &key, &value, 0)
                  : mdb_del(t->txn, t->env->t[AT_INDEX_BAD], &key, NULL);
-    return rc && rc != MDB_NOTFOUND ? at_index_fail(error, rc, "quarantine") : true;
+    return rc && rc != MDB_NOTFOUND ? fail(t->env, error, rc, "quarantine") : true;
 }

@@ -40,6 +40,17 @@ struct at_index;
 struct at_index *at_index_open(const char *dir, bool writer, gid_t gid, GError **error);
 void at_index_close(struct at_index *index);
 
+/* Whether something was met that cannot be true: rows that are malformed, pages that LMDB refuses.
+ * It stays so until the index was built again. */
+bool at_index_suspect(struct at_index *index);
+void at_index_set_suspect(struct at_index *index);
+
+/* A writer that meets such a thing, or dies of it, makes this file beside the directory. */
+#define AT_INDEX_SUSPECT "index.suspect"
+/* A reader that is opened from now on adds the line AT_INDEX_MARK to @path instead (index-guard.h).
+ */
+void at_index_report_to(const char *path);
+
 /* For readers: opens again when the files were replaced (reindex); true in *ret_changed then. */
 bool at_index_refresh(struct at_index *index, bool *ret_changed, GError **error);
 

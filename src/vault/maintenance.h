@@ -58,6 +58,19 @@ void at_damage_report(const char *path, const struct at_digest *digest);
 bool at_vault_take_damage(struct at_vault *vault, const char *path,
                           struct at_verify_report **ret_report, GError **error);
 
+/* ---- A damaged index ---- */
+/* Reader, before it opens a vault: should it meet an index that cannot be right, or die while it
+ * uses it, it says so in the file that the writer reads with at_vault_take_damage(). */
+void at_vault_report_index_to(const char *path);
+
+/* Writer: whether it or a reader has met an index that cannot be right. at_vault_reindex() mends
+ * that, and so does the next opening; gc frees nothing until then. Any thread. */
+bool at_vault_index_suspect(struct at_vault *vault);
+
+/* Why the index was built again when the vault was opened, as the end of a sentence; NULL when it
+ * was not. The quarantine is empty then, until the damage is met again. */
+const char *at_vault_index_rebuilt(const struct at_vault *vault);
+
 struct at_gc_report {
     uint64_t chunks_freed, bytes_freed; /* bytes of pack files given back */
     uint64_t stored_bytes;              /* after */

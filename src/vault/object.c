@@ -165,9 +165,18 @@ struct at_buf *at_object_read_blocks(struct at_vault *vault, const struct at_dig
     bool refreshed = false;
     for (int i = 0; i < TRIES; i++) {
         struct at_place place;
-        bool found;
-        if (!at_object_place(vault, digest, &place, &found, error))
-            return NULL;
+        bool found = false;
+        g_autoptr(GError) odd = NULL;
+        if (!at_object_place(vault, digest, &place, &found, &odd)) {
+            bool changed = false;
+            if (refreshed || vault->writer || odd->code != AT_ERROR_CORRUPT ||
+                !at_index_refresh(vault->index, &changed, NULL) || !changed) {
+                g_propagate_error(error, g_steal_pointer(&odd));
+                return NULL;
+            }
+            refreshed = true; /* a damaged index has been built again */
+            continue;
+        }
         bool same = found && last.pack == place.pack && last.offset == place.offset;
         if ((!found || same) && !refreshed) {
             refreshed = true; /* a reader may look at an index that was replaced */
@@ -187,8 +196,12 @@ struct at_buf *at_object_read_blocks(struct at_vault *vault, const struct at_dig
             return NULL;
         }
         if (same) {
-            if (!proof)
+            if (!proof) {
                 corrupt(digest, kind, "is damaged or missing in its pack", &proof);
+                /* Or the index names an old place, and the packs have it elsewhere. */
+                if (!vault->built)
+                    at_index_set_suspect(vault->index);
+            }
             if (proof->code == AT_ERROR_CORRUPT)
                 at_vault_found_damage(vault, digest);
             /* The file may be put back from a copy: the next read opens what is there then. */

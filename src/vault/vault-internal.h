@@ -19,6 +19,9 @@ struct at_vault {
     gid_t gid;
     int lock_fd;
     struct at_index *index;
+    const char *rebuilt;   /* why the index was built again at opening, or NULL */
+    bool built;            /* we have built the index: what it lacks, the packs lack */
+    guint reader_suspects; /* atomic: a reader has met a damaged index, or died of it */
     struct at_packs *packs;
     struct at_cache *chunks; /* plain chunks */
     struct at_cache *blocks; /* names of the blocks of chunks that were proved once */

@@ -326,12 +326,17 @@ static void init(struct verify *v)
     g_cond_init(&v->cond);
 }
 
-/* What is missing and needed by no root any more went with a root that was removed meanwhile. */
-static void drop_freed(struct verify *v)
+/* What is missing and needed by no root any more went with a root that was removed meanwhile. What
+ * a root needs may well be in the packs: the index may have lost it. */
+static void judge_missing(struct verify *v)
 {
     for (unsigned i = v->report->problems->len; i-- > 0;) {
         struct at_verify_problem *p = g_ptr_array_index(v->report->problems, i);
-        if (strcmp(p->reason, MISSING) == 0 && !p->roots[0])
+        if (strcmp(p->reason, MISSING) != 0)
+            continue;
+        if (p->roots[0] && !v->vault->built)
+            at_index_set_suspect(v->vault->index);
+        else if (!p->roots[0])
             g_ptr_array_remove_index(v->report->problems, i);
     }
 }
@@ -342,7 +347,7 @@ static bool done(struct verify *v, bool ok, struct at_verify_report **ret_report
         g_autoptr(GPtrArray) roots = at_vault_root_list(v->vault, NULL, error);
         ok = roots && find_hits(v, roots, error);
         if (ok)
-            drop_freed(v);
+            judge_missing(v);
         ok = ok && quarantine(v, error);
     }
     if (ok && v->progress)

@@ -13,7 +13,8 @@ static void place(const uint8_t *data, size_t len)
 {
     struct at_place p;
     uint8_t back[AT_PLACE_LEN], same[AT_PLACE_LEN];
-    if (!at_place_decode(data, len, &p))
+    static const struct at_digest digest;
+    if (!at_place_decode(&digest, data, len, &p))
         return;
     g_assert_cmpuint(p.plain, <=, at_kind_max(p.kind));
     g_assert_cmpuint(p.stored, <=, p.plain);
@@ -22,8 +23,8 @@ static void place(const uint8_t *data, size_t len)
     g_assert_cmpuint(p.offset, >=, AT_PACK_HEADER);
     g_assert_cmpuint(p.offset + at_record_size(p.stored), <=, INT64_MAX);
     memcpy(same, data, sizeof same);
-    memset(same + 14, 0, 2); /* the reserved bytes */
-    at_place_encode(&p, back);
+    at_place_encode(&digest, &p, back);
+    memcpy(same + 14, back + 14, 2); /* the check, which may be missing */
     g_assert_cmpmem(same, sizeof same, back, sizeof back);
 }
 
@@ -35,8 +36,8 @@ static void pack(const uint8_t *data, size_t len)
     if (!at_pack_meta_decode(data, key, data + key, len - key, &m))
         return;
     memcpy(same, data + 4, sizeof same);
-    memset(same + 28, 0, 4);
     at_pack_meta_encode(&m, back);
+    memcpy(same + 28, back + 28, 4); /* the check, which may be missing */
     g_assert_cmpmem(same, sizeof same, back, sizeof back);
 }
 

@@ -168,7 +168,7 @@ void lab_row(struct lab *lab, const char *table, const void *key, size_t key_len
 void lab_place(struct lab *lab, const struct at_digest *digest, const struct at_place *place)
 {
     uint8_t row[AT_PLACE_LEN];
-    at_place_encode(place, row);
+    at_place_encode(digest, place, row);
     lab_row(lab, "object", digest, AT_DIGEST_LEN, row, sizeof row);
 }
 

@@ -167,6 +167,45 @@ def met(site):
     check(len(told(site)) == 1, f"told more than once: {told(site)}")
 
 
+def index(site):
+    """A row of the index that cannot be true: a read is refused, the index built again by itself,
+    and the read then right. A mark of a process that died in it has the next start build it."""
+    root = site.json("image", "show", "base")["root"]
+    path = os.path.join(site.state, "vault", "index", "data.mdb")
+    site.kill()
+    with open(path, "r+b") as f:
+        data = f.read()
+        key = bytes.fromhex(root)
+        check(key in data, "the disk is not in the index")
+        at = -1
+        while (at := data.find(key, at + 1)) >= 0:  # old pages still have it, too
+            f.seek(at + 32 + 17)  # of the row: the offset in the pack
+            f.write(bytes([data[at + 32 + 17] ^ 0x40]))
+    site.start()
+    check(status(site)["index_damaged"] is False, "damaged before anybody looked")
+    check(read_through_nbdkit(site, "base").returncode != 0, "a row that is wrong was believed")
+    wait_until("the index to be built again", lambda: any(
+        j["kind"] == "vault-reindex" and j["state"] == "done" for j in site.jobs()), 60)
+    done = read_through_nbdkit(site, "base")
+    check(done.returncode == 0, f"not mended: {done.stderr}")
+    check(status(site)["index_damaged"] is False, "still damaged")
+    site.atoll("vault", "verify")
+    check("vault.index-damaged" in logged(site), "the damage is not told")
+    site.kill()
+    with open(os.path.join(site.state, "vault", "index.suspect"), "w", encoding="ascii") as f:
+        f.write("index\n")
+    site.start()
+    check("vault.index-rebuilt" in logged(site), "it is not told that the index was built again")
+    check("a process died" in logged(site), "it is not told why")
+    check(read_through_nbdkit(site, "base").returncode == 0, "the disk cannot be read")
+    site.atoll("vault", "verify")
+
+
+def logged(site):
+    with open(site.log, encoding="utf-8", errors="replace") as f:
+        return f.read()
+
+
 def background(site):
     """Damage is found without anybody asking, and told; what is healed is not found again."""
     passes(site, 0)
@@ -239,6 +278,7 @@ if __name__ == "__main__":
         ("names-of-images-and-snapshots-can-be-computed-by-anybody", on_a_site(names, size=6 << 16)),
         ("verify-names-what-damage-hits-and-storing-it-again-heals", on_a_site(verify)),
         ("damage-met-by-a-read-is-told-with-what-it-hits", on_a_site(met)),
+        ("a-damaged-index-is-built-again-by-itself", on_a_site(index)),
         ("the-background-finds-damage-and-tells-it", on_a_site(background, args=SOON)),
         ("the-background-keeps-its-budget-stands-back-and-goes-on-after-a-restart",
          on_a_site(budget, size=16 << 20)),

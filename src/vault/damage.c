@@ -134,7 +134,7 @@ bool at_vault_take_damage(struct at_vault *vault, const char *path,
     g_autoptr(GArray) fresh = g_array_new(FALSE, FALSE, sizeof(struct at_digest));
     for (char **line = lines; *line; line++) {
         struct at_digest digest;
-        if (g_str_equal(*line, AT_INDEX_MARK))
+        if (g_str_equal(*line, AT_INDEX_MET) || g_str_equal(*line, AT_INDEX_DIED))
             g_atomic_int_set(&vault->reader_suspects, 1);
         if (at_digest_from_hex(*line, &digest, NULL) && !at_store_distrusts(vault->store, &digest))
             g_array_append_val(fresh, digest);

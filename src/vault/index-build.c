@@ -14,6 +14,7 @@
 #include "base/error.h"
 #include "base/fault.h"
 #include "base/retry.h"
+#include "vault/index-guard.h"
 #include "vault/maintenance.h"
 
 struct at_pack_meta *at_find_meta(GArray *metas, uint32_t id)
@@ -184,10 +185,14 @@ bool at_index_remove_old(struct at_vault *vault, GError **error)
     return at_remove_tree(fresh, error);
 }
 
-bool at_index_is_marked(const struct at_vault *vault)
+enum at_index_state at_index_marked(const struct at_vault *vault)
 {
-    g_autofree char *mark = at_vault_path(vault, AT_INDEX_SUSPECT);
-    return access(mark, F_OK) == 0;
+    g_autofree char *mark = at_vault_path(vault, AT_INDEX_SUSPECT), *text = NULL;
+    g_autoptr(GError) local = NULL;
+    if (at_read_text(mark, &text, &local))
+        return strstr(text, AT_INDEX_DIED) ? AT_INDEX_DEADLY : AT_INDEX_DAMAGED;
+    return g_error_matches(local, G_FILE_ERROR, G_FILE_ERROR_NOENT) ? AT_INDEX_GOOD
+                                                                    : AT_INDEX_DAMAGED;
 }
 
 void at_index_unmark(struct at_vault *vault)

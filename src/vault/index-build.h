@@ -29,5 +29,6 @@ bool at_index_remove_old(struct at_vault *vault, GError **error);
 
 /* The file AT_INDEX_SUSPECT. Its removal may be lost in a power cut: the index is built once more.
  */
-bool at_index_is_marked(const struct at_vault *vault);
+enum at_index_state { AT_INDEX_GOOD, AT_INDEX_DAMAGED, AT_INDEX_DEADLY /* do not look */ };
+enum at_index_state at_index_marked(const struct at_vault *vault);
 void at_index_unmark(struct at_vault *vault);

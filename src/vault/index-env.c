@@ -79,7 +79,7 @@ void at_index_release_signals(const sigset_t *before)
 void at_index_env_suspect(struct at_index_env *env)
 {
     if (g_atomic_int_compare_and_exchange(&env->suspect, 0, 1) && env->mark)
-        at_index_guard_mark(env->mark);
+        at_index_guard_mark(env->mark, false);
 }
 
 void at_index_report_to(const char *path)
@@ -256,7 +256,9 @@ static struct at_index_env *env_make(const char *dir, bool writer, gid_t gid, GE
     if (!rc)
         rc = mdb_env_open(env->env, dir, MDB_NOTLS | MDB_NORDAHEAD | (writer ? 0 : MDB_RDONLY),
                           0660);
-    if (rc) {
+    if (rc == ENOMEM) { /* how much is mapped stands in the file, too */
+        at_error(error, AT_ERROR_CORRUPT, "index: it cannot be mapped: %s", g_strerror(rc));
+    } else if (rc) {
         at_index_fail(error, rc, "open");
     } else if (writer && !set_modes(dir, gid, error)) {
         rc = -1;

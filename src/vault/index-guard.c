@@ -6,7 +6,6 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdatomic.h>
-#include <stdbool.h>
 #include <stddef.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -21,15 +20,17 @@ static struct sigaction before[N_DEATHS];
 /* Initial-exec: a handler must not be the first to touch it, when it would have to be allocated. */
 static __thread const char *volatile inside __attribute__((tls_model("initial-exec")));
 
-void at_index_guard_mark(const char *path)
+void at_index_guard_mark(const char *path, bool died)
 {
-    static const char line[] = AT_INDEX_MARK "\n";
+    static const char met_line[] = AT_INDEX_MET "\n", died_line[] = AT_INDEX_DIED "\n";
+    const char *line = died ? died_line : met_line;
+    size_t len = (died ? sizeof died_line : sizeof met_line) - 1;
     struct stat st;
     int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0640);
     if (fd < 0)
         return;
     if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size < MARK_MAX)
-        (void)!write(fd, line, sizeof line - 1);
+        (void)!write(fd, line, len);
     close(fd);
 }
 
@@ -37,7 +38,7 @@ static void on_death(int sig, siginfo_t *info, void *context)
 {
     int saved = errno;
     if (inside)
-        at_index_guard_mark(inside);
+        at_index_guard_mark(inside, true);
     for (int i = 0; i < N_DEATHS; i++) {
         if (deaths[i] == sig)
             sigaction(sig, &before[i], NULL);

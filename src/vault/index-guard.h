@@ -4,8 +4,10 @@
  * thread says when it is inside LMDB, and a process that dies there leaves a mark: a line in a
  * file.  Who finds it builds the index again from the packs (recover.c, damage.c). */
 #pragma once
+#include <stdbool.h>
 
-#define AT_INDEX_MARK "index" /* the line */
+#define AT_INDEX_MET "index"       /* the line of who met what cannot be true */
+#define AT_INDEX_DIED "index died" /* of who died: the file is not to be looked into any more */
 
 /* Once for the process: handlers of the signals of a death. They leave the mark, and hand on to
  * what was there before.  Not thread-safe. */
@@ -16,5 +18,5 @@ void at_index_guard_install(void);
 void at_index_guard_enter(const char *mark);
 void at_index_guard_leave(void);
 
-/* Adds the line to @path, which may be missing.  Async-signal-safe; never fails loudly. */
-void at_index_guard_mark(const char *path);
+/* Adds a line to @path, which may be missing.  Async-signal-safe; never fails loudly. */
+void at_index_guard_mark(const char *path, bool died);

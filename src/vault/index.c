@@ -369,6 +369,10 @@ bool at_index_commit(struct at_index_txn *t, GError **error)
     if (!rc)
         at_index_env_keep_size(t->env);
     at_index_release_signals(&before);
+    /* What a sync could not write is forgotten by the kernel; what LMDB could not place, nobody
+     * can. Either way the file is not what it should be. */
+    if (rc == EIO)
+        at_index_env_suspect(t->env);
     bool ok = !rc || fail(t->env, error, rc, "commit");
     txn_end(t);
     return ok;

@@ -47,7 +47,7 @@ void at_index_set_suspect(struct at_index *index);
 
 /* A writer that meets such a thing, or dies of it, makes this file beside the directory. */
 #define AT_INDEX_SUSPECT "index.suspect"
-/* A reader that is opened from now on adds the line AT_INDEX_MARK to @path instead (index-guard.h).
+/* A reader that is opened from now on adds its line to @path instead (index-guard.h).
  */
 void at_index_report_to(const char *path);
 

@@ -87,9 +87,9 @@ static bool open_index(struct at_vault *vault, GArray *files, bool *ret_usable, 
     vault->rebuilt = "it was missing";
     if (!there && files->len)
         return true;
-    /* Not even looked into: that may be what the process died of. */
     vault->rebuilt = DAMAGED;
-    if (at_index_is_marked(vault))
+    enum at_index_state state = at_index_marked(vault);
+    if (state == AT_INDEX_DEADLY)
         return true;
     g_autoptr(GError) local = NULL;
     vault->index = at_index_open(dir, true, vault->gid, &local);
@@ -103,8 +103,9 @@ static bool open_index(struct at_vault *vault, GArray *files, bool *ret_usable, 
     bool ok = at_index_stats(vault->index, &stats, &local); /* also checks the format */
     g_autoptr(GArray) metas = ok ? at_index_packs(vault->index, &local) : NULL;
     if (metas || local->code == AT_ERROR_CORRUPT) {
-        *ret_usable = metas && plausible(metas, files) && !at_index_suspect(vault->index);
-        if (metas && !*ret_usable)
+        *ret_usable = state == AT_INDEX_GOOD && metas && plausible(metas, files) &&
+                      !at_index_suspect(vault->index);
+        if (state == AT_INDEX_GOOD && metas && !*ret_usable)
             vault->rebuilt = "it did not agree with the packs";
         return true;
     }

@@ -193,7 +193,7 @@ def index(site):
     check("vault.index-damaged" in logged(site), "the damage is not told")
     site.kill()
     with open(os.path.join(site.state, "vault", "index.suspect"), "w", encoding="ascii") as f:
-        f.write("index\n")
+        f.write("index died\n")
     site.start()
     check("vault.index-rebuilt" in logged(site), "it is not told that the index was built again")
     check("a process died" in logged(site), "it is not told why")

@@ -13,6 +13,10 @@ enum {
 void at_gpu_card_read_pci(struct at_gpu_card *card, const struct at_gpu_paths *paths,
                           struct at_pci_names *names);
 
+/* card-driver.c: what the kernel's driver shows in sysfs of a card of which no library spoke:
+ * memory, health, its lasting number. Whatever it does not say stays as it was, with the reason. */
+void at_gpu_card_read_driver(struct at_gpu_card *card, const struct at_gpu_paths *paths);
+
 /* card-vgpu.c: mediated devices of this host, each to the card that it is of. */
 void at_gpu_mdevs_read(const struct at_gpu_paths *paths, const GPtrArray *cards);
 /* By which interface vGPUs are made, and what is read there when NVIDIA's library gave no types.

@@ -67,13 +67,13 @@ static void make_ids_differ(const GPtrArray *cards)
     }
 }
 
-/* Asks NVIDIA's library, or says why it was not asked or has not answered. */
+/* Asks NVIDIA's library of its cards, or says why it was not asked or has not answered. */
 static void ask_library(struct at_gpu_card *card, struct at_nvml *nvml, const char *why)
 {
     g_autoptr(GError) error = NULL;
-    if (card->vendor != AT_GPU_VENDOR_NVIDIA) {
-        card->unknown = g_strdup("no library is asked for this vendor");
-    } else if (card->health.lost) {
+    if (card->vendor != AT_GPU_VENDOR_NVIDIA)
+        return;
+    if (card->health.lost) {
         card->unknown = g_strdup("the card does not answer");
     } else if (!card->driver) {
         card->unknown = g_strdup("no driver is bound: NVIDIA's driver is not asked");
@@ -124,6 +124,7 @@ GPtrArray *at_gpu_discover(const struct at_gpu_paths *paths, struct at_nvml *nvm
     for (unsigned i = 0; i < cards->len; i++) {
         struct at_gpu_card *card = cards->pdata[i];
         ask_library(card, nvml, why);
+        at_gpu_card_read_driver(card, paths);
         read_versions(card, nvml, why);
         name_processes(card, paths);
         g_autofree char *left_out = at_gpu_card_read_vgpu(card, paths);

@@ -80,6 +80,8 @@ enum {
     AT_GPU_VENDOR_NVIDIA = 0x10de,
 };
 
+#define AT_GPU_MEMORY_MAX (UINT64_C(1) << 50) /* bytes of a card; more is nonsense */
+
 /* A function of the card's IOMMU group other than the card itself. */
 struct at_gpu_neighbour {
     char *address, *name;
@@ -133,7 +135,7 @@ struct at_gpu_health {
     uint64_t memory_used;
     uint64_t ecc_corrected, ecc_uncorrected; /* aggregate */
     unsigned rows_corrected, rows_uncorrected;
-    bool rows_pending, rows_failed;
+    bool rows_pending, rows_failed; /* rows of memory; of AMD's cards: pages */
     bool lost; /* fell off the bus: configuration space reads all ones, or NVML says so */
 };
 
@@ -142,13 +144,18 @@ struct at_gpu_card {
      * address. Stable as long as the card is in this host and its driver can be asked. */
     char *id;     /* "GPU-6d0a2a5e-...", "PCI-10de-2331-<serial>", "PCI-10de-2331-0000:41:00.0" */
     char *serial; /* or NULL */
+    /* What its driver calls it for good: amdgpu's unique_id, else the board's serial_number. NULL:
+     * it does not say it, as while another driver has the card. */
+    char *unique_id;
     char *address;
     uint16_t vendor, device, subsystem_vendor, subsystem_device;
     uint32_t class; /* 24 bits */
     uint8_t revision;
     char *vendor_name, *name; /* of NVML, else of pci.ids, else "10de:2331" */
-    char *
-        unknown; /* why the vendor's library said nothing of this card, in one line; NULL: it did */
+    /* Why the vendor's library (NVIDIA) or the kernel's driver (others) said nothing of this card,
+     * in one line; NULL: it did. And what of its health and memory that driver did not say, and
+     * why; NULL: all, or nothing at all. */
+    char *unknown, *health_unknown;
     /* NVIDIA's cards: its driver on this host ("580.65.06", "13.0"), the same for all of them; NULL
      * when unknown, and then why, in one line. */
     char *driver_version, *cuda_version, *version_unknown;

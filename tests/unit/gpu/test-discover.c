@@ -16,11 +16,11 @@ struct maker {
     uint32_t class;
     uint8_t revision;
     const char *driver;
-    unsigned n_bars;
+    unsigned n_bars, knows;
 };
-static const struct maker nvidia = {0x10de, 0x030200, 0xa1, "nvidia", 3};
-static const struct maker amd = {0x1002, 0x120000, 0x00, "gim", 3};
-static const struct maker intel = {0x8086, 0x038000, 0x08, "xe", 2};
+static const struct maker nvidia = {0x10de, 0x030200, 0xa1, "nvidia", 3, 0};
+static const struct maker amd = {0x1002, 0x120000, 0x00, "gim", 3, 0};
+static const struct maker intel = {0x8086, 0x038000, 0x08, "xe", 2, AT_GPU_KNOWS_TEMPERATURE};
 
 struct board {
     const char *name;
@@ -83,7 +83,7 @@ static void test_board(const void *data)
     g_assert_cmpuint(card->vfs_on, ==, 0);
     g_assert_cmpuint(card->neighbours->len, ==, 0);
     g_assert_false(card->health.lost);
-    g_assert_cmpuint(card->health.known, ==, 0);
+    g_assert_cmphex(card->health.known, ==, b->maker->knows);
     g_assert_nonnull(card->name);
     g_assert_null(card->obstacle[AT_GPU_PASSTHROUGH]);
     check_bars(card, b);
@@ -255,8 +255,8 @@ static void test_unknown(void)
         {"h100-pcie", "vfio-pci", "bound to vfio-pci: NVIDIA's driver is not asked", 0},
         {"h100-pcie", "nouveau", "bound to nouveau: NVIDIA's driver is not asked", 0},
         {"h100-pcie", "", "no driver is bound: NVIDIA's driver is not asked", 0},
-        {"mi300x", "gim", "no library is asked for this vendor", 0},
-        {"flex-170", "xe", "no library is asked for this vendor", 0},
+        {"mi300x", "gim", "driver gim shows nothing of it in sysfs", 0},
+        {"mi300x", "amdgpu", NULL, 0},
     };
     for (unsigned i = 0; i < G_N_ELEMENTS(table); i++) {
         struct gpu_tree *tree = gpu_tree_new();

@@ -59,13 +59,20 @@ static void replace(char **text, const char *with, bool *changed)
     *changed = true;
 }
 
-static void remember_memory(struct at_gpu_card *card)
+/* Memory is remembered by itself: a driver may tell of a card and not of that, and one that is
+ * bound to vfio-pci has what it had. */
+static bool merge_memory(at_gpu_rec *rec, struct at_gpu_card *card)
 {
+    bool changed = card->memory && card->memory != rec->memory;
+    if (changed)
+        rec->memory = card->memory;
+    card->memory = rec->memory;
     for (unsigned i = 0; i < card->profiles->len; i++) {
         struct at_gpu_profile *p = card->profiles->pdata[i];
         if (p->kind == AT_GPU_PASSTHROUGH && p->memory == 0)
             p->memory = card->memory;
     }
+    return changed;
 }
 
 static bool is_passed_through(const at_gpu_rec *rec)
@@ -108,12 +115,11 @@ static bool merge(GPtrArray *news, at_gpu_rec *rec, struct at_gpu_card *card)
         rec->present = changed = true;
         tell(news, "gpu.returned", rec, NULL);
     }
+    changed = merge_memory(rec, card) || changed;
     if (card->unknown && rec->name) {
         g_free(card->name);
         card->name = g_strdup(rec->name);
-        card->memory = card->memory ? card->memory : rec->memory;
         card->serial = card->serial ? card->serial : g_strdup(rec->serial);
-        remember_memory(card);
         recall_profiles(rec, card);
         return changed;
     }
@@ -121,10 +127,6 @@ static bool merge(GPtrArray *news, at_gpu_rec *rec, struct at_gpu_card *card)
     replace(&rec->vendor_name, card->vendor_name, &changed);
     if (card->serial)
         replace(&rec->serial, card->serial, &changed);
-    if (card->memory && card->memory != rec->memory) {
-        rec->memory = card->memory;
-        changed = true;
-    }
     return at_gpu_rec_remember(rec, card) || changed;
 }
 

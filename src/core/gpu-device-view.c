@@ -31,8 +31,9 @@ JsonObject *at_gpu_versions_json(const struct at_gpu_card *card)
     return o;
 }
 
-JsonObject *at_gpu_health_json(const struct at_gpu_health *h, uint64_t faults)
+JsonObject *at_gpu_health_json(const struct at_gpu_card *card, uint64_t faults)
 {
+    const struct at_gpu_health *h = &card->health;
     const struct {
         const char *name;
         unsigned bit;
@@ -57,6 +58,7 @@ JsonObject *at_gpu_health_json(const struct at_gpu_health *h, uint64_t faults)
     set_known_bool(o, "rows_failed", h->known & AT_GPU_KNOWS_ROWS, h->rows_failed);
     json_object_set_int_member(o, "faults", (int64_t)faults);
     json_object_set_boolean_member(o, "lost", h->lost);
+    at_json_set_str(o, "unknown", card->health_unknown);
     return o;
 }
 

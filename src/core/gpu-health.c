@@ -46,7 +46,8 @@ static gboolean handle_fault(void *user)
         } else {
             JsonObject *data = json_object_new();
             json_object_set_string_member(data, "reason", f->reason);
-            json_object_set_int_member(data, "xid", f->xid);
+            if (f->xid)
+                json_object_set_int_member(data, "xid", f->xid);
             at_event_emit(f->core, "gpu.error", card->id, at_actor_daemon.user, data);
         }
     }
@@ -73,11 +74,42 @@ void at_gpu_fault_met(const char *address, unsigned xid, bool lost, void *user)
 
 static bool is_ill(const struct at_gpu_card *card, const char **ret_reason)
 {
+    bool rows = card->health.known & AT_GPU_KNOWS_ROWS && card->health.rows_failed;
     *ret_reason = card->health.lost ? "it fell off the bus"
-                  : card->health.known & AT_GPU_KNOWS_ROWS && card->health.rows_failed
+                  : !rows           ? NULL
+                  : card->vendor == AT_GPU_VENDOR_NVIDIA
                       ? "its memory has rows that could not be replaced"
-                      : NULL;
+                      : "its memory has bad pages that could not be retired";
     return *ret_reason != NULL;
+}
+
+/* Nobody calls when a card of another maker than NVIDIA has an error: the count of those that were
+ * not corrected has grown. Who met one was told by the driver, which resets the card when it must
+ * and retires the page; so the card stays in use, as after an XID that is no fatal one. A count
+ * that has become smaller began anew with the driver. */
+static void tell_new_errors(struct at_core *core, const struct at_gpu_card *before,
+                            const struct at_gpu_card *card)
+{
+    if (card->vendor == AT_GPU_VENDOR_NVIDIA || !before ||
+        !(card->health.known & before->health.known & AT_GPU_KNOWS_ECC) ||
+        card->health.ecc_uncorrected <= before->health.ecc_uncorrected)
+        return;
+    struct fault *f = g_new0(struct fault, 1);
+    f->core = core;
+    f->address = g_strdup(card->address);
+    uint64_t more = card->health.ecc_uncorrected - before->health.ecc_uncorrected;
+    f->reason = g_strdup_printf("its memory had %" G_GUINT64_FORMAT
+                                " more error%s that could not be corrected",
+                                more, more == 1 ? "" : "s");
+    at_core_later(core, handle_fault, f);
+}
+
+void at_gpu_note_scan(struct at_core *core, const GPtrArray *before, const GPtrArray *cards)
+{
+    for (unsigned i = 0; i < cards->len; i++) {
+        const struct at_gpu_card *card = cards->pdata[i];
+        tell_new_errors(core, at_gpus_find(before, card->id), card);
+    }
 }
 
 struct illness {

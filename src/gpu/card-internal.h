@@ -9,7 +9,11 @@ enum {
     AT_GPU_NEIGHBOURS_MAX = 256, /* of a card */
 };
 
-/* card-pci.c: identity, place, BARs, neighbours, ways to reset it, VFs; whether it is lost. */
+/* identity.c: the last step, of all cards: an id for each that NVML has given none, and numbers
+ * that several cards have are marked. */
+void at_gpu_cards_name(const GPtrArray *cards);
+
+/* card-pci.c: numbers, place, BARs, neighbours, ways to reset it, VFs; whether it is lost. */
 void at_gpu_card_read_pci(struct at_gpu_card *card, const struct at_gpu_paths *paths,
                           struct at_pci_names *names);
 

@@ -48,25 +48,6 @@ static GPtrArray *find_cards(const struct at_gpu_paths *paths, const GPtrArray *
     return cards;
 }
 
-/* Two boards with one serial number (it happens) are told apart by where they are. */
-static void make_ids_differ(const GPtrArray *cards)
-{
-    g_autoptr(GHashTable) count = g_hash_table_new(g_str_hash, g_str_equal);
-    for (unsigned i = 0; i < cards->len; i++) {
-        const struct at_gpu_card *card = cards->pdata[i];
-        void *n = g_hash_table_lookup(count, card->id);
-        g_hash_table_insert(count, card->id, GUINT_TO_POINTER(GPOINTER_TO_UINT(n) + 1));
-    }
-    g_autoptr(GPtrArray) former = g_ptr_array_new_with_free_func(g_free); /* keys of @count */
-    for (unsigned i = 0; i < cards->len; i++) {
-        struct at_gpu_card *card = cards->pdata[i];
-        if (GPOINTER_TO_UINT(g_hash_table_lookup(count, card->id)) < 2)
-            continue;
-        g_ptr_array_add(former, card->id);
-        card->id = g_strdup_printf("PCI-%04x-%04x-%s", card->vendor, card->device, card->address);
-    }
-}
-
 /* Asks NVIDIA's library of its cards, or says why it was not asked or has not answered. */
 static void ask_library(struct at_gpu_card *card, struct at_nvml *nvml, const char *why)
 {
@@ -131,6 +112,6 @@ GPtrArray *at_gpu_discover(const struct at_gpu_paths *paths, struct at_nvml *nvm
         at_gpu_card_add_profiles(card);
         at_gpu_card_judge(card, left_out);
     }
-    make_ids_differ(cards);
+    at_gpu_cards_name(cards);
     return cards;
 }

@@ -80,6 +80,9 @@ enum {
     AT_GPU_VENDOR_NVIDIA = 0x10de,
 };
 
+/* In place of a number that several cards have, so that it names none of them. */
+#define AT_GPU_NUMBER_SHARED "=shared"
+
 #define AT_GPU_MEMORY_MAX (UINT64_C(1) << 50) /* bytes of a card; more is nonsense */
 
 /* A function of the card's IOMMU group other than the card itself. */
@@ -140,10 +143,15 @@ struct at_gpu_health {
 };
 
 struct at_gpu_card {
-    /* Identity. NVML's UUID where it was read; else of the PCI device serial number; else of the
-     * address. Stable as long as the card is in this host and its driver can be asked. */
-    char *id;     /* "GPU-6d0a2a5e-...", "PCI-10de-2331-<serial>", "PCI-10de-2331-0000:41:00.0" */
+    /* Identity. NVML's UUID where it was read ("GPU-6d0a2a5e-..."); else of the PCI device serial
+     * number ("PCI-10de-2331-<serial>"), of the driver's number ("UID-1002-74a1-<number>"), or of
+     * the address ("PCI-10de-2331-0000:41:00.0"). Stable as long as the card is in this host and
+     * its driver can be asked. */
+    char *id;
     char *serial; /* or NULL */
+    /* PCIe Device Serial Number, 16 hexadecimal digits; NULL: none. It and the next are
+     * AT_GPU_NUMBER_SHARED when another card of this host says the same. */
+    char *pci_serial;
     /* What its driver calls it for good: amdgpu's unique_id, else the board's serial_number. NULL:
      * it does not say it, as while another driver has the card. */
     char *unique_id;

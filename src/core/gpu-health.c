@@ -9,28 +9,10 @@
 
 struct fault {
     struct at_core *core;
-    char *address, *reason;
+    char *address, *reason, *kind;
     unsigned xid;
     bool fatal;
 };
-
-static void count_fault(struct at_core *core, const char *id)
-{
-    if (!core->gpu_faults)
-        core->gpu_faults = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
-    uint64_t *n = g_hash_table_lookup(core->gpu_faults, id);
-    if (!n) {
-        n = g_new0(uint64_t, 1);
-        g_hash_table_insert(core->gpu_faults, g_strdup(id), n);
-    }
-    (*n)++;
-}
-
-uint64_t at_gpu_faults_heard(GHashTable *faults, const char *id)
-{
-    const uint64_t *n = faults ? g_hash_table_lookup(faults, id) : NULL;
-    return n ? *n : 0;
-}
 
 static gboolean handle_fault(void *user)
 {
@@ -40,12 +22,15 @@ static gboolean handle_fault(void *user)
         const struct at_gpu_card *card = cards->pdata[i];
         if (!g_str_equal(card->address, f->address))
             continue;
-        count_fault(f->core, card->id);
+        if (!f->core->gpu_faults)
+            f->core->gpu_faults = at_gpu_faults_new();
+        at_gpu_faults_count(f->core->gpu_faults, card->id, f->kind);
         if (f->fatal) {
             at_gpu_quarantine(f->core, card->id, f->reason);
         } else {
             JsonObject *data = json_object_new();
             json_object_set_string_member(data, "reason", f->reason);
+            json_object_set_string_member(data, "kind", f->kind);
             if (f->xid)
                 json_object_set_int_member(data, "xid", f->xid);
             at_event_emit(f->core, "gpu.error", card->id, at_actor_daemon.user, data);
@@ -53,6 +38,7 @@ static gboolean handle_fault(void *user)
     }
     g_free(f->address);
     g_free(f->reason);
+    g_free(f->kind);
     g_free(f);
     return G_SOURCE_REMOVE;
 }
@@ -65,6 +51,7 @@ void at_gpu_fault_met(const char *address, unsigned xid, bool lost, void *user)
     f->address = g_strdup(address);
     f->xid = xid;
     f->fatal = f->fatal || lost;
+    f->kind = xid ? at_gpu_fault_kind_of_xid(xid) : g_strdup(AT_GPU_FAULT_LOST);
     f->reason = lost ? g_strdup("it fell off the bus")
                      : g_strdup_printf("XID %u: %s", xid, text ? text : "unknown");
     at_core_later(f->core, handle_fault, f);
@@ -83,25 +70,38 @@ static bool is_ill(const struct at_gpu_card *card, const char **ret_reason)
     return *ret_reason != NULL;
 }
 
-/* Nobody calls when a card of another maker than NVIDIA has an error: the count of those that were
- * not corrected has grown. Who met one was told by the driver, which resets the card when it must
- * and retires the page; so the card stays in use, as after an XID that is no fatal one. A count
- * that has become smaller began anew with the driver. */
-static void tell_new_errors(struct at_core *core, const struct at_gpu_card *before,
-                            const struct at_gpu_card *card)
+static void tell_fault(struct at_core *core, const struct at_gpu_card *card, const char *kind,
+                       char *reason)
 {
-    if (card->vendor == AT_GPU_VENDOR_NVIDIA || !before ||
-        !(card->health.known & before->health.known & AT_GPU_KNOWS_ECC) ||
-        card->health.ecc_uncorrected <= before->health.ecc_uncorrected)
-        return;
     struct fault *f = g_new0(struct fault, 1);
     f->core = core;
     f->address = g_strdup(card->address);
-    uint64_t more = card->health.ecc_uncorrected - before->health.ecc_uncorrected;
-    f->reason = g_strdup_printf("its memory had %" G_GUINT64_FORMAT
-                                " more error%s that could not be corrected",
-                                more, more == 1 ? "" : "s");
+    f->kind = g_strdup(kind);
+    f->fatal = g_str_equal(kind, AT_GPU_FAULT_LOST);
+    f->reason = reason;
     at_core_later(core, handle_fault, f);
+}
+
+/* Nobody calls when a card of another maker than NVIDIA has an error: it is lost since the last
+ * scan, or the count of errors that were not corrected has grown. Who met one of these was told by
+ * the driver, which resets the card when it must and retires the page; so the card stays in use, as
+ * after an XID that is no fatal one. A count that has become smaller began anew with the driver. */
+static void tell_new_errors(struct at_core *core, const struct at_gpu_card *before,
+                            const struct at_gpu_card *card)
+{
+    const struct at_gpu_health *now = &card->health;
+    if (card->vendor == AT_GPU_VENDOR_NVIDIA || !before)
+        return;
+    if (now->lost && !before->health.lost)
+        tell_fault(core, card, AT_GPU_FAULT_LOST, g_strdup("it fell off the bus"));
+    if (!(now->known & before->health.known & AT_GPU_KNOWS_ECC) ||
+        now->ecc_uncorrected <= before->health.ecc_uncorrected)
+        return;
+    uint64_t more = now->ecc_uncorrected - before->health.ecc_uncorrected;
+    tell_fault(core, card, AT_GPU_FAULT_MEMORY,
+               g_strdup_printf("its memory had %" G_GUINT64_FORMAT
+                               " more error%s that could not be corrected",
+                               more, more == 1 ? "" : "s"));
 }
 
 void at_gpu_note_scan(struct at_core *core, const GPtrArray *before, const GPtrArray *cards)

@@ -117,7 +117,8 @@ static JsonObject *gpu_json(struct at_core *core, const at_gpu_rec *rec,
         json_object_set_object_member(o, "nvidia", at_gpu_versions_json(card));
     json_object_set_object_member(o, "mig", at_gpu_mig_json(card));
     json_object_set_object_member(
-        o, "health", at_gpu_health_json(card, at_gpu_faults_heard(core->gpu_faults, rec->id)));
+        o, "health",
+        at_gpu_health_json(card, at_gpu_faults_heard(core->gpu_faults, rec->id, NULL)));
     json_object_set_double_member(o, "fragmentation", fragmentation(site, rec->id));
     if (full)
         at_gpu_device_add(o, card);

@@ -133,11 +133,28 @@ static void errors(void)
     g_assert_cmpstr(told->str, ==,
                     "gpu.error its memory had 2 more errors that could not be corrected\n"
                     "gpu.error its memory had 1 more error that could not be corrected\n");
-    g_assert_cmpuint(at_gpu_faults_heard(site->core.gpu_faults, gpu_site_card(site, OTHER)->id), ==,
-                     2);
+    const char *id = gpu_site_card(site, OTHER)->id;
+    g_assert_cmpuint(at_gpu_faults_heard(site->core.gpu_faults, id, NULL), ==, 2);
+    g_assert_cmpuint(at_gpu_faults_heard(site->core.gpu_faults, id, AT_GPU_FAULT_MEMORY), ==, 2);
     g_autoptr(at_gpu_rec) rec = gpu_site_rec(site, OTHER);
     g_assert_null(rec->quarantined);
     at_core_events_unwatch(&site->core, watch);
+    gpu_site_free(site);
+}
+
+/* Once, however often it is looked at. */
+static void lost(void)
+{
+    struct gpu_site *site = site_of_amd();
+    g_autofree char *ones = g_strnfill(4096, '\xff');
+    gpu_tree_write_bytes(site->tree, "sys/bus/pci/devices/" OTHER "/config", ones, 4096);
+    for (unsigned i = 0; i < 3; i++) {
+        at_gpus_look(&site->core);
+        run_main(site);
+    }
+    g_autoptr(at_gpu_rec) rec = gpu_site_rec(site, OTHER);
+    g_assert_cmpstr(rec->quarantined, ==, "it fell off the bus");
+    g_assert_cmpuint(at_gpu_faults_heard(site->core.gpu_faults, rec->id, AT_GPU_FAULT_LOST), ==, 1);
     gpu_site_free(site);
 }
 
@@ -167,6 +184,7 @@ int main(int argc, char **argv)
     g_test_add_func("/gpu-readings/memory-that-was-never-told-is-not-assumed", never_told);
     g_test_add_func("/gpu-readings/values-are-shown-like-those-of-the-library", shown);
     g_test_add_func("/gpu-readings/an-error-that-was-not-corrected-is-told", errors);
+    g_test_add_func("/gpu-readings/a-card-that-is-lost-is-counted-once", lost);
     g_test_add_func("/gpu-readings/a-page-that-cannot-be-retired-ends-the-cards-use", bad_pages);
     return g_test_run();
 }

@@ -163,8 +163,15 @@ static void health_field(bool *titled, const char *name, char *value)
     at_text_field_take(name, value);
 }
 
-static void show_errors(JsonObject *h, bool *titled)
+/* NVIDIA's cards replace rows of their memory, AMD's driver retires pages of it when it can. */
+static bool retires_pages(JsonObject *gpu)
 {
+    return strcmp(at_json_str(at_json_obj(gpu, "pci"), "vendor", ""), "1002") == 0;
+}
+
+static void show_errors(JsonObject *gpu, bool *titled)
+{
+    JsonObject *h = at_json_obj(gpu, "health");
     int64_t corrected = at_json_int(h, "ecc_corrected", -1);
     int64_t rows = at_json_int(h, "rows_corrected", -1);
     int64_t faults = at_json_int(h, "faults", 0);
@@ -173,10 +180,12 @@ static void show_errors(JsonObject *h, bool *titled)
                      g_strdup_printf("%" G_GINT64_FORMAT " corrected, %" G_GINT64_FORMAT " not",
                                      corrected, at_json_int(h, "ecc_uncorrected", 0)));
     if (rows >= 0)
-        health_field(titled, "rows replaced",
+        health_field(titled, retires_pages(gpu) ? "pages retired" : "rows replaced",
                      g_strdup_printf(
                          "%" G_GINT64_FORMAT "%s%s", rows + at_json_int(h, "rows_uncorrected", 0),
-                         at_json_bool(h, "rows_pending", false) ? ", more after a reset" : "",
+                         !at_json_bool(h, "rows_pending", false) ? ""
+                         : retires_pages(gpu)                    ? ", more to come"
+                                                                 : ", more after a reset",
                          at_json_bool(h, "rows_failed", false) ? ", some could not be" : ""));
     if (faults > 0)
         health_field(titled, "faults heard",
@@ -220,6 +229,8 @@ void at_gpu_health_print(JsonObject *gpu)
         health_field(&titled, "busy", g_strdup_printf("%d %%", (int)busy));
     if (used >= 0)
         health_field(&titled, "memory used", at_text_size((uint64_t)used));
-    show_errors(h, &titled);
+    show_errors(gpu, &titled);
     show_processes(gpu, &titled);
+    if (at_json_str(h, "unknown", NULL))
+        health_field(&titled, "not known", g_strdup(at_json_str(h, "unknown", NULL)));
 }

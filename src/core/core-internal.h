@@ -43,9 +43,8 @@ struct at_core {
     struct at_node *node;
     struct at_scrub *scrub;
     struct at_gpus *gpus;
-    GHashTable
-        *gpu_faults; /* id of a card: uint64_t*, errors heard of it; main thread (gpu-health.c) */
-    GMainContext *main; /* the loop that owns us, and its thread */
+    GHashTable *gpu_faults; /* errors heard of cards, or NULL; main thread (gpu-faults.c) */
+    GMainContext *main;     /* the loop that owns us, and its thread */
     GThread *main_thread;
     bool closing;
 };

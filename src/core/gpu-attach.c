@@ -184,6 +184,19 @@ bool at_gpu_attach_hold(struct at_core *core, const struct at_gpu_which *which,
     return ok;
 }
 
+/* The card is not in this host any more, and another one is where it was: what is there is not to
+ * be touched for it, and of what was made on the card nothing is left. */
+static bool is_replaced(const GPtrArray *recs, const at_gpu_rec *rec)
+{
+    for (unsigned i = 0; !rec->present && i < recs->len; i++) {
+        const at_gpu_rec *other = recs->pdata[i];
+        if (other->present && g_str_equal(other->node, rec->node) &&
+            g_str_equal(other->address, rec->address))
+            return true;
+    }
+    return false;
+}
+
 bool at_gpu_detach_hold(struct at_core *core, const struct at_gpu_which *which, GError **error)
 {
     g_autoptr(at_gpu_rec) rec = at_gpu_rec_load(core->catalog, which->gpu, error);
@@ -191,9 +204,13 @@ bool at_gpu_detach_hold(struct at_core *core, const struct at_gpu_which *which, 
         rec ? at_gpu_rec_hold(rec, which->machine, which->request, which->nth) : NULL;
     if (!rec || !hold || !hold->attached)
         return rec != NULL;
+    g_autoptr(GPtrArray) recs = at_gpu_rec_load_all(core->catalog, error);
+    if (!recs)
+        return false;
     struct at_gpu_attachment att = attachment_of(rec, hold);
     const struct at_gpu_host *host = at_gpus_change_begin(core);
-    bool ok = at_fault_point("gpu.detach", error) && at_gpu_detach(host, &att, true, NULL, error);
+    bool ok = at_fault_point("gpu.detach", error) &&
+              (is_replaced(recs, rec) || at_gpu_detach(host, &att, true, NULL, error));
     at_gpus_note_detached(core);
     at_gpus_change_end(core);
     at_gpu_attachment_clear(&att);

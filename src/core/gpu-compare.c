@@ -3,6 +3,7 @@
  * remembered of those that cannot say it now. */
 #include "base/clock.h"
 #include "base/json.h"
+#include "core/gpu-identity.h"
 #include "core/gpu-internal.h"
 #include "core/job.h"
 
@@ -31,25 +32,6 @@ static void tell(GPtrArray *news, const char *type, const at_gpu_rec *rec, const
     g_ptr_array_add(news, n);
 }
 
-/* A card's own name counts; one that only its address names is the one that was there before. */
-static at_gpu_rec *known_as(const GPtrArray *recs, const struct at_gpu_card *card, const char *node)
-{
-    for (unsigned i = 0; i < recs->len; i++) {
-        at_gpu_rec *rec = recs->pdata[i];
-        if (g_str_equal(rec->id, card->id))
-            return rec;
-    }
-    for (unsigned i = 0; i < recs->len; i++) {
-        at_gpu_rec *rec = recs->pdata[i];
-        bool other_name = card->unknown || !g_str_has_prefix(rec->id, "GPU-");
-        if (other_name && g_str_equal(rec->address, card->address) &&
-            g_str_equal(rec->node, node) && rec->vendor == card->vendor &&
-            rec->device == card->device)
-            return rec;
-    }
-    return NULL;
-}
-
 static void replace(char **text, const char *with, bool *changed)
 {
     if (g_strcmp0(*text, with) == 0)
@@ -59,13 +41,20 @@ static void replace(char **text, const char *with, bool *changed)
     *changed = true;
 }
 
-static void remember_memory(struct at_gpu_card *card)
+/* Memory is remembered by itself: a driver may tell of a card and not of that, and one that is
+ * bound to vfio-pci has what it had. */
+static bool merge_memory(at_gpu_rec *rec, struct at_gpu_card *card)
 {
+    bool changed = card->memory && card->memory != rec->memory;
+    if (changed)
+        rec->memory = card->memory;
+    card->memory = rec->memory;
     for (unsigned i = 0; i < card->profiles->len; i++) {
         struct at_gpu_profile *p = card->profiles->pdata[i];
         if (p->kind == AT_GPU_PASSTHROUGH && p->memory == 0)
             p->memory = card->memory;
     }
+    return changed;
 }
 
 static bool is_passed_through(const at_gpu_rec *rec)
@@ -95,6 +84,16 @@ static void recall_profiles(const at_gpu_rec *rec, struct at_gpu_card *card)
     card->grid_compute = card->grid_compute ? card->grid_compute : rec->grid_compute;
 }
 
+/* A card changes its slot without power, which nothing survives that was made on it; and the
+ * address of its VF may be another card's now. */
+static void forget_functions(at_gpu_rec *rec)
+{
+    for (unsigned i = 0; i < rec->holds->len; i++) {
+        struct at_gpu_hold_rec *h = rec->holds->pdata[i];
+        g_clear_pointer(&h->function, g_free);
+    }
+}
+
 /* What the card says of itself now is remembered; what it cannot say now is taken from memory. */
 static bool merge(GPtrArray *news, at_gpu_rec *rec, struct at_gpu_card *card)
 {
@@ -102,18 +101,19 @@ static bool merge(GPtrArray *news, at_gpu_rec *rec, struct at_gpu_card *card)
     if (!g_str_equal(rec->address, card->address)) {
         g_autofree char *detail = g_strdup_printf("moved from %s", rec->address);
         replace(&rec->address, card->address, &changed);
+        forget_functions(rec);
         tell(news, "gpu.moved", rec, detail);
     }
     if (!rec->present) {
         rec->present = changed = true;
         tell(news, "gpu.returned", rec, NULL);
     }
+    changed = merge_memory(rec, card) || changed;
+    changed = at_gpu_learn_identity(rec, card) || changed;
     if (card->unknown && rec->name) {
         g_free(card->name);
         card->name = g_strdup(rec->name);
-        card->memory = card->memory ? card->memory : rec->memory;
         card->serial = card->serial ? card->serial : g_strdup(rec->serial);
-        remember_memory(card);
         recall_profiles(rec, card);
         return changed;
     }
@@ -121,10 +121,6 @@ static bool merge(GPtrArray *news, at_gpu_rec *rec, struct at_gpu_card *card)
     replace(&rec->vendor_name, card->vendor_name, &changed);
     if (card->serial)
         replace(&rec->serial, card->serial, &changed);
-    if (card->memory && card->memory != rec->memory) {
-        rec->memory = card->memory;
-        changed = true;
-    }
     return at_gpu_rec_remember(rec, card) || changed;
 }
 
@@ -139,6 +135,7 @@ static at_gpu_rec *rec_for(struct at_core *core, const struct at_gpu_card *card)
     rec->vendor_name = g_strdup(card->vendor_name);
     rec->serial = g_strdup(card->serial);
     rec->memory = card->memory;
+    at_gpu_learn_identity(rec, card);
     rec->present = true;
     rec->first_seen = at_clock_rfc3339();
     if (!card->unknown)
@@ -146,7 +143,8 @@ static at_gpu_rec *rec_for(struct at_core *core, const struct at_gpu_card *card)
     return rec;
 }
 
-/* The card told its own name for the first time: its record moves there with all that is held. */
+/* The card told a name of its own for the first time: its record moves there with all that is held.
+ */
 static void rename_rec(struct at_txn *txn, at_gpu_rec *rec, const char *id)
 {
     at_gpu_rec_delete(txn, rec);
@@ -173,56 +171,83 @@ static void forget_mixing(struct at_gpu_card *card)
         ((struct at_gpu_profile *)card->profiles->pdata[i])->max_mixed = 0;
 }
 
-static void compare_card(struct at_core *core, struct at_txn *txn, struct at_gpu_card *card,
-                         const GPtrArray *recs, GHashTable *seen, GPtrArray *news)
+/* A scan at work: what it compares with, and what it has found to be told. */
+struct comparison {
+    struct at_core *core;
+    struct at_txn *txn;
+    GHashTable *used; /* ids that records have or had: char* */
+    GPtrArray *news;
+};
+
+static void take_id(struct at_gpu_card *card, char *id)
 {
-    if (!at_gpu_id_valid(card->id)) {
-        g_free(card->id);
-        card->id = g_strdup_printf("PCI-%04x-%04x-%s", card->vendor, card->device, card->address);
-    }
-    at_gpu_rec *rec = known_as(recs, card, at_gpus_node(core));
+    g_free(card->id);
+    card->id = id;
+}
+
+static void add_card(struct comparison *c, struct at_gpu_card *card)
+{
+    take_id(card, at_gpu_id_choose(card, c->used));
+    g_autoptr(at_gpu_rec) fresh = rec_for(c->core, card);
+    g_hash_table_add(c->used, g_strdup(fresh->id));
+    at_gpu_rec_put(c->txn, fresh);
+    tell(c->news, "gpu.added", fresh, NULL);
+}
+
+static void compare_card(struct comparison *c, at_gpu_rec *rec, struct at_gpu_card *card)
+{
     if (!rec || !rec->mixed)
         forget_mixing(card);
-    if (!rec || !g_hash_table_add(seen, rec)) {
-        g_autoptr(at_gpu_rec) fresh = rec_for(core, card);
-        at_gpu_rec_put(txn, fresh);
-        tell(news, "gpu.added", fresh, NULL);
+    if (!rec) {
+        add_card(c, card);
         return;
     }
-    bool renamed = false;
     if (rec->holds->len)
         forget_obstacles(card);
-    if (!g_str_equal(rec->id, card->id) && g_str_has_prefix(rec->id, "PCI-") && !card->unknown) {
-        rename_rec(txn, rec, card->id);
-        renamed = true;
-    } else if (!g_str_equal(rec->id, card->id)) {
-        g_free(card->id);
-        card->id = g_strdup(rec->id);
+    bool renamed = at_gpu_id_valid(card->id) && at_gpu_id_is_better(card->id, rec->id) &&
+                   !g_hash_table_contains(c->used, card->id);
+    if (renamed) {
+        rename_rec(c->txn, rec, card->id);
+        g_hash_table_add(c->used, g_strdup(rec->id));
+    } else {
+        take_id(card, g_strdup(rec->id));
     }
-    if (merge(news, rec, card) || renamed)
-        at_gpu_rec_put(txn, rec);
+    if (merge(c->news, rec, card) || renamed)
+        at_gpu_rec_put(c->txn, rec);
+}
+
+static void compare_all(struct comparison *c, const GPtrArray *recs, const GPtrArray *cards)
+{
+    const char *node = at_gpus_node(c->core);
+    g_autoptr(GHashTable) found = at_gpu_identify(recs, cards, node);
+    g_autoptr(GHashTable) seen = g_hash_table_new(NULL, NULL);
+    for (unsigned i = 0; i < recs->len; i++)
+        g_hash_table_add(c->used, g_strdup(((at_gpu_rec *)recs->pdata[i])->id));
+    for (unsigned i = 0; i < cards->len; i++) {
+        at_gpu_rec *rec = g_hash_table_lookup(found, cards->pdata[i]);
+        g_hash_table_add(seen, rec);
+        compare_card(c, rec, cards->pdata[i]);
+    }
+    for (unsigned i = 0; i < recs->len; i++) {
+        at_gpu_rec *rec = recs->pdata[i];
+        if (!rec->present || !g_str_equal(rec->node, node) || g_hash_table_contains(seen, rec))
+            continue;
+        rec->present = false;
+        at_gpu_rec_put(c->txn, rec);
+        tell(c->news, "gpu.lost", rec, "it is not in this host any more");
+    }
 }
 
 bool at_gpus_compare(struct at_core *core, GPtrArray *cards, GError **error)
 {
     g_autoptr(GPtrArray) recs = at_gpu_rec_load_all(core->catalog, error);
-    g_autoptr(GHashTable) seen = g_hash_table_new(NULL, NULL);
     if (!recs)
         return false;
     g_autoptr(GPtrArray) news = g_ptr_array_new_with_free_func(news_free);
-    struct at_txn *txn = at_txn_new(core->catalog);
-    for (unsigned i = 0; i < cards->len; i++)
-        compare_card(core, txn, cards->pdata[i], recs, seen, news);
-    for (unsigned i = 0; i < recs->len; i++) {
-        at_gpu_rec *rec = recs->pdata[i];
-        if (!rec->present || !g_str_equal(rec->node, at_gpus_node(core)) ||
-            g_hash_table_contains(seen, rec))
-            continue;
-        rec->present = false;
-        at_gpu_rec_put(txn, rec);
-        tell(news, "gpu.lost", rec, "it is not in this host any more");
-    }
-    if (!at_txn_commit(txn, NULL, error))
+    g_autoptr(GHashTable) used = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    struct comparison comparison = {core, at_txn_new(core->catalog), used, news};
+    compare_all(&comparison, recs, cards);
+    if (!at_txn_commit(comparison.txn, NULL, error))
         return false;
     for (unsigned i = 0; i < news->len; i++) {
         struct news *n = news->pdata[i];

@@ -31,8 +31,9 @@ JsonObject *at_gpu_versions_json(const struct at_gpu_card *card)
     return o;
 }
 
-JsonObject *at_gpu_health_json(const struct at_gpu_health *h, uint64_t faults)
+JsonObject *at_gpu_health_json(const struct at_gpu_card *card, uint64_t faults)
 {
+    const struct at_gpu_health *h = &card->health;
     const struct {
         const char *name;
         unsigned bit;
@@ -57,6 +58,7 @@ JsonObject *at_gpu_health_json(const struct at_gpu_health *h, uint64_t faults)
     set_known_bool(o, "rows_failed", h->known & AT_GPU_KNOWS_ROWS, h->rows_failed);
     json_object_set_int_member(o, "faults", (int64_t)faults);
     json_object_set_boolean_member(o, "lost", h->lost);
+    at_json_set_str(o, "unknown", card->health_unknown);
     return o;
 }
 
@@ -106,6 +108,12 @@ static void set_hex(JsonObject *o, const char *name, unsigned digits, unsigned v
     json_object_set_string_member(o, name, text);
 }
 
+/* NULL when several cards have it. */
+static const char *own_number(const char *number)
+{
+    return number && !g_str_equal(number, AT_GPU_NUMBER_SHARED) ? number : NULL;
+}
+
 static JsonObject *pci_json(const struct at_gpu_card *card)
 {
     JsonObject *o = json_object_new();
@@ -115,6 +123,7 @@ static JsonObject *pci_json(const struct at_gpu_card *card)
     set_hex(o, "subsystem_device", 4, card->subsystem_device);
     set_hex(o, "class", 6, card->class);
     set_hex(o, "revision", 2, card->revision);
+    at_json_set_str(o, "serial", own_number(card->pci_serial));
     return o;
 }
 
@@ -213,6 +222,7 @@ void at_gpu_device_add(JsonObject *o, const struct at_gpu_card *card)
     static const char *const interfaces[] = {
         [AT_GPU_VGPU_NONE] = NULL, [AT_GPU_VGPU_MDEV] = "mdev", [AT_GPU_VGPU_VENDOR] = "vendor"};
     at_json_set_str(o, "driver", card->driver);
+    at_json_set_str(o, "unique_id", own_number(card->unique_id));
     json_object_set_object_member(o, "pci", pci_json(card));
     json_object_set_array_member(o, "bars", bars_json(card));
     json_object_set_int_member(o, "window", (int64_t)at_gpu_card_window(card));

@@ -9,28 +9,10 @@
 
 struct fault {
     struct at_core *core;
-    char *address, *reason;
+    char *address, *reason, *kind;
     unsigned xid;
     bool fatal;
 };
-
-static void count_fault(struct at_core *core, const char *id)
-{
-    if (!core->gpu_faults)
-        core->gpu_faults = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
-    uint64_t *n = g_hash_table_lookup(core->gpu_faults, id);
-    if (!n) {
-        n = g_new0(uint64_t, 1);
-        g_hash_table_insert(core->gpu_faults, g_strdup(id), n);
-    }
-    (*n)++;
-}
-
-uint64_t at_gpu_faults_heard(GHashTable *faults, const char *id)
-{
-    const uint64_t *n = faults ? g_hash_table_lookup(faults, id) : NULL;
-    return n ? *n : 0;
-}
 
 static gboolean handle_fault(void *user)
 {
@@ -40,18 +22,23 @@ static gboolean handle_fault(void *user)
         const struct at_gpu_card *card = cards->pdata[i];
         if (!g_str_equal(card->address, f->address))
             continue;
-        count_fault(f->core, card->id);
+        if (!f->core->gpu_faults)
+            f->core->gpu_faults = at_gpu_faults_new();
+        at_gpu_faults_count(f->core->gpu_faults, card->id, f->kind);
         if (f->fatal) {
             at_gpu_quarantine(f->core, card->id, f->reason);
         } else {
             JsonObject *data = json_object_new();
             json_object_set_string_member(data, "reason", f->reason);
-            json_object_set_int_member(data, "xid", f->xid);
+            json_object_set_string_member(data, "kind", f->kind);
+            if (f->xid)
+                json_object_set_int_member(data, "xid", f->xid);
             at_event_emit(f->core, "gpu.error", card->id, at_actor_daemon.user, data);
         }
     }
     g_free(f->address);
     g_free(f->reason);
+    g_free(f->kind);
     g_free(f);
     return G_SOURCE_REMOVE;
 }
@@ -64,6 +51,7 @@ void at_gpu_fault_met(const char *address, unsigned xid, bool lost, void *user)
     f->address = g_strdup(address);
     f->xid = xid;
     f->fatal = f->fatal || lost;
+    f->kind = xid ? at_gpu_fault_kind_of_xid(xid) : g_strdup(AT_GPU_FAULT_LOST);
     f->reason = lost ? g_strdup("it fell off the bus")
                      : g_strdup_printf("XID %u: %s", xid, text ? text : "unknown");
     at_core_later(f->core, handle_fault, f);
@@ -73,11 +61,55 @@ void at_gpu_fault_met(const char *address, unsigned xid, bool lost, void *user)
 
 static bool is_ill(const struct at_gpu_card *card, const char **ret_reason)
 {
+    bool rows = card->health.known & AT_GPU_KNOWS_ROWS && card->health.rows_failed;
     *ret_reason = card->health.lost ? "it fell off the bus"
-                  : card->health.known & AT_GPU_KNOWS_ROWS && card->health.rows_failed
+                  : !rows           ? NULL
+                  : card->vendor == AT_GPU_VENDOR_NVIDIA
                       ? "its memory has rows that could not be replaced"
-                      : NULL;
+                      : "its memory has bad pages that could not be retired";
     return *ret_reason != NULL;
+}
+
+static void tell_fault(struct at_core *core, const struct at_gpu_card *card, const char *kind,
+                       char *reason)
+{
+    struct fault *f = g_new0(struct fault, 1);
+    f->core = core;
+    f->address = g_strdup(card->address);
+    f->kind = g_strdup(kind);
+    f->fatal = g_str_equal(kind, AT_GPU_FAULT_LOST);
+    f->reason = reason;
+    at_core_later(core, handle_fault, f);
+}
+
+/* Nobody calls when a card of another maker than NVIDIA has an error: it is lost since the last
+ * scan, or the count of errors that were not corrected has grown. Who met one of these was told by
+ * the driver, which resets the card when it must and retires the page; so the card stays in use, as
+ * after an XID that is no fatal one. A count that has become smaller began anew with the driver. */
+static void tell_new_errors(struct at_core *core, const struct at_gpu_card *before,
+                            const struct at_gpu_card *card)
+{
+    const struct at_gpu_health *now = &card->health;
+    if (card->vendor == AT_GPU_VENDOR_NVIDIA || !before)
+        return;
+    if (now->lost && !before->health.lost)
+        tell_fault(core, card, AT_GPU_FAULT_LOST, g_strdup("it fell off the bus"));
+    if (!(now->known & before->health.known & AT_GPU_KNOWS_ECC) ||
+        now->ecc_uncorrected <= before->health.ecc_uncorrected)
+        return;
+    uint64_t more = now->ecc_uncorrected - before->health.ecc_uncorrected;
+    tell_fault(core, card, AT_GPU_FAULT_MEMORY,
+               g_strdup_printf("its memory had %" G_GUINT64_FORMAT
+                               " more error%s that could not be corrected",
+                               more, more == 1 ? "" : "s"));
+}
+
+void at_gpu_note_scan(struct at_core *core, const GPtrArray *before, const GPtrArray *cards)
+{
+    for (unsigned i = 0; i < cards->len; i++) {
+        const struct at_gpu_card *card = cards->pdata[i];
+        tell_new_errors(core, at_gpus_find(before, card->id), card);
+    }
 }
 
 struct illness {

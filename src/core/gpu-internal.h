@@ -9,12 +9,16 @@ bool at_gpus_compare(struct at_core *core, GPtrArray *cards, GError **error);
 /* @user: the core (gpu-health.c). */
 void at_gpu_fault_met(const char *address, unsigned xid, bool lost, void *user);
 
+/* A scan has found @cards where the one before it found @before: errors that nobody reported are
+ * told (gpu-health.c). Any thread. */
+void at_gpu_note_scan(struct at_core *core, const GPtrArray *before, const GPtrArray *cards);
+
 /* ---- what was discovered, for people (gpu-device-view.c) ---- */
 /* NVIDIA's driver on the card's host: {"driver", "cuda", "unknown"} */
 JsonObject *at_gpu_versions_json(const struct at_gpu_card *card);
 JsonObject *at_gpu_mig_json(const struct at_gpu_card *card);
 /* @faults  that were heard of the card */
-JsonObject *at_gpu_health_json(const struct at_gpu_health *health, uint64_t faults);
+JsonObject *at_gpu_health_json(const struct at_gpu_card *card, uint64_t faults);
 /* All else, into the card's own object. */
 void at_gpu_device_add(JsonObject *o, const struct at_gpu_card *card);
 

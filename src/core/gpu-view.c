@@ -118,7 +118,7 @@ static JsonObject *gpu_json(struct at_core *core, const at_gpu_rec *rec,
     json_object_set_object_member(o, "mig", at_gpu_mig_json(card));
     json_object_set_object_member(
         o, "health",
-        at_gpu_health_json(&card->health, at_gpu_faults_heard(core->gpu_faults, rec->id)));
+        at_gpu_health_json(card, at_gpu_faults_heard(core->gpu_faults, rec->id, NULL)));
     json_object_set_double_member(o, "fragmentation", fragmentation(site, rec->id));
     if (full)
         at_gpu_device_add(o, card);
@@ -148,16 +148,35 @@ JsonNode *at_core_gpu_list(struct at_core *core, GError **error)
     return at_json_take_arr(list);
 }
 
+static bool is_at(const at_gpu_rec *rec, const char *address)
+{
+    bool short_address = g_str_has_prefix(rec->address, "0000:") &&
+                         g_str_equal(rec->address + strlen("0000:"), address);
+    return short_address || g_str_equal(rec->address, address);
+}
+
+/* The card that is there now, not one that was there before it. */
+static const at_gpu_rec *find_at(const GPtrArray *recs, const char *address)
+{
+    const at_gpu_rec *found = NULL;
+    for (unsigned i = 0; i < recs->len; i++) {
+        const at_gpu_rec *rec = recs->pdata[i];
+        if (is_at(rec, address) && (!found || rec->present))
+            found = rec;
+    }
+    return found;
+}
+
 /* By its id, the beginning of it if that is enough, or its address. */
 char *at_gpu_resolve(struct at_core *core, const char *name, GError **error)
 {
     g_autoptr(GPtrArray) recs = at_gpu_rec_load_all(core->catalog, error);
-    const at_gpu_rec *found = NULL;
+    const at_gpu_rec *found = recs ? find_at(recs, name) : NULL;
+    if (found)
+        return g_strdup(found->id);
     for (unsigned i = 0; recs && i < recs->len; i++) {
         const at_gpu_rec *rec = recs->pdata[i];
-        bool short_address = g_str_has_prefix(rec->address, "0000:") &&
-                             g_str_equal(rec->address + strlen("0000:"), name);
-        if (g_str_equal(rec->id, name) || g_str_equal(rec->address, name) || short_address)
+        if (g_str_equal(rec->id, name))
             return g_strdup(rec->id);
         if (*name == '\0' || !g_str_has_prefix(rec->id, name))
             continue;

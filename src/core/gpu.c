@@ -157,6 +157,7 @@ static bool scan(struct at_core *core, bool if_due, GError **error)
             g->cards = g_ptr_array_ref(cards);
             g->detached = false;
             g_mutex_unlock(&g->lock);
+            at_gpu_note_scan(core, before, cards);
             g_ptr_array_unref(before);
             break;
         }

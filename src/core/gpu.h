@@ -120,8 +120,19 @@ void at_gpu_note_captured(struct at_core *core, const at_vdc *vdc, at_snap *snap
 const char *at_gpu_state(const struct at_gpu_card *card, const at_gpu_rec *rec);
 /* The id of the card that @name means: its id, the beginning of it, or its address. */
 char *at_gpu_resolve(struct at_core *core, const char *name, GError **error);
-/* Errors that the card reported since the daemon started. @faults: of struct at_core. */
-uint64_t at_gpu_faults_heard(GHashTable *faults, const char *id);
+
+/* ---- errors of cards, counted since the daemon started (gpu-faults.c); main thread ---- */
+#define AT_GPU_FAULT_LOST "lost"
+#define AT_GPU_FAULT_MEMORY "memory" /* of amdgpu: its count of errors that were not corrected */
+/* "xid-79"; "xid-other" for all that are in no catalogue here. Newly allocated. */
+char *at_gpu_fault_kind_of_xid(unsigned xid);
+/* All that can be heard of cards of that vendor. Newly allocated. */
+GStrv at_gpu_fault_kinds(uint16_t vendor);
+GHashTable *at_gpu_faults_new(void); /* unref */
+void at_gpu_faults_count(GHashTable *faults, const char *id, const char *kind);
+/* @faults  may be NULL: none was heard yet.  @kind: NULL: of any */
+uint64_t at_gpu_faults_heard(GHashTable *faults, const char *id, const char *kind);
+
 JsonArray *at_gpu_holds_of(struct at_core *core, const char *vdc, const char *workstation);
 /* A card that must not be used any more: told, recorded, and its workstations are dealt with as
  * their policies say. Main thread. */

@@ -179,20 +179,31 @@ static void gpu_values(GString *out, const GPtrArray *recs, const GPtrArray *car
     }
 }
 
+static bool can_report(const struct at_gpu_card *card, const char *kind)
+{
+    bool counts =
+        !g_str_equal(kind, AT_GPU_FAULT_MEMORY) || (card && card->health.known & AT_GPU_KNOWS_ECC);
+    return card && !card->unknown && counts;
+}
+
 /* Of cards that can report, also while there is nothing: a counter that begins at 1 hides its first
- * step from rate(). */
+ * step from rate(). The kinds are a fixed set. */
 static void gpu_faults(GString *out, const GPtrArray *recs, const GPtrArray *cards,
                        GHashTable *faults)
 {
     at_metrics_family(out, "atoll_gpu_faults_total", "counter",
-                      "Errors (XIDs, losses) that were heard of the card.");
+                      "Errors (XIDs, losses, errors of memory) that were heard of the card.");
     for (unsigned i = 0; i < recs->len; i++) {
         const at_gpu_rec *rec = recs->pdata[i];
         const struct at_gpu_card *card = at_gpus_find(cards, rec->id);
-        uint64_t n = at_gpu_faults_heard(faults, rec->id);
+        g_auto(GStrv) kinds = at_gpu_fault_kinds(rec->vendor);
         g_autofree char *labels = gpu_labels(rec);
-        if (n || (card && !card->unknown))
-            g_string_append_printf(out, "atoll_gpu_faults_total{%s} %" PRIu64 "\n", labels, n);
+        for (unsigned k = 0; kinds[k]; k++) {
+            uint64_t n = at_gpu_faults_heard(faults, rec->id, kinds[k]);
+            if (n || can_report(card, kinds[k]))
+                g_string_append_printf(out, "atoll_gpu_faults_total{%s,kind=\"%s\"} %" PRIu64 "\n",
+                                       labels, kinds[k], n);
+        }
     }
 }
 

@@ -51,9 +51,9 @@ void at_gpu_rec_free(at_gpu_rec *rec)
 {
     if (!rec)
         return;
-    char *const texts[] = {rec->id,          rec->node,        rec->address,
-                           rec->vendor_name, rec->name,        rec->serial,
-                           rec->reserved,    rec->quarantined, rec->first_seen};
+    char *const texts[] = {rec->id,         rec->node,       rec->address,  rec->vendor_name,
+                           rec->name,       rec->serial,     rec->reserved, rec->quarantined,
+                           rec->first_seen, rec->pci_serial, rec->unique_id};
     for (unsigned i = 0; i < G_N_ELEMENTS(texts); i++)
         g_free(texts[i]);
     g_clear_pointer(&rec->test, json_node_unref);
@@ -221,6 +221,13 @@ static void profiles_from_json(at_gpu_rec *rec, JsonArray *list)
     }
 }
 
+/* Records of earlier versions have it in their id only: "PCI-10de-2331-00044b00a1b2c3d4". */
+static char *serial_of_id(const char *id)
+{
+    bool has = id && g_regex_match_simple("^PCI-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{16}$", id, 0, 0);
+    return has ? g_strdup(strrchr(id, '-') + 1) : NULL;
+}
+
 static void *rec_from_json(JsonObject *o, uint64_t revision, GError **error)
 {
     g_autoptr(at_gpu_rec) rec = at_gpu_rec_new(at_json_str(o, "id", NULL));
@@ -233,6 +240,10 @@ static void *rec_from_json(JsonObject *o, uint64_t revision, GError **error)
     rec->vendor_name = g_strdup(at_json_str(o, "vendor_name", NULL));
     rec->name = g_strdup(at_json_str(o, "name", NULL));
     rec->serial = g_strdup(at_json_str(o, "serial", NULL));
+    rec->pci_serial = g_strdup(at_json_str(o, "pci_serial", NULL));
+    if (!rec->pci_serial)
+        rec->pci_serial = serial_of_id(rec->id);
+    rec->unique_id = g_strdup(at_json_str(o, "unique_id", NULL));
     rec->memory = (uint64_t)at_json_int(o, "memory", 0);
     rec->present = at_json_bool(o, "present", false);
     rec->first_seen = g_strdup(at_json_str(o, "first_seen", NULL));
@@ -274,6 +285,8 @@ static JsonNode *rec_to_json(const at_gpu_rec *rec)
     at_json_set_str(o, "vendor_name", rec->vendor_name);
     at_json_set_str(o, "name", rec->name);
     at_json_set_str(o, "serial", rec->serial);
+    at_json_set_str(o, "pci_serial", rec->pci_serial);
+    at_json_set_str(o, "unique_id", rec->unique_id);
     json_object_set_int_member(o, "memory", (int64_t)rec->memory);
     json_object_set_boolean_member(o, "present", rec->present);
     at_json_set_str(o, "first_seen", rec->first_seen);

@@ -38,6 +38,9 @@ struct at_gpu_rec {
     char *id, *node, *address;
     uint16_t vendor, device;
     char *vendor_name, *name, *serial;
+    /* What is lasting of the card beside its id (gpu-identity.c), or NULL; AT_GPU_NUMBER_SHARED: it
+     * was found to be no number of this card alone. */
+    char *pci_serial, *unique_id;
     uint64_t memory; /* 0: unknown */
     bool present;    /* seen by the last scan */
     char *first_seen;

@@ -3,6 +3,7 @@
 #include "gpu/attribute.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -12,26 +13,41 @@
 
 enum { PROCESS_NAME_MAX = 64 };
 
-/* How many there are; -1: unknown. */
-static ssize_t read_bytes(const char *dir, const char *name, void *buf, size_t cap)
+/* How many there are; -1 with errno: unknown, for a part of an attribute says nothing. */
+static ssize_t read_open(int fd, void *buf, size_t cap)
 {
-    g_autofree char *path = g_build_filename(dir, name, NULL);
-    at_autofd fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     struct stat st;
-    if (fd < 0 || fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))
+    if (fstat(fd, &st) != 0)
         return -1;
+    if (!S_ISREG(st.st_mode)) {
+        errno = EINVAL;
+        return -1;
+    }
     size_t len = 0;
     while (len < cap) {
         ssize_t n = read(fd, (char *)buf + len, cap - len);
         if (n < 0 && errno == EINTR)
             continue;
-        if (n < 0) /* a part of an attribute says nothing */
+        if (n < 0)
             return -1;
         if (n == 0)
             break;
         len += (size_t)n;
     }
     return (ssize_t)len;
+}
+
+static ssize_t read_bytes(const char *dir, const char *name, void *buf, size_t cap)
+{
+    g_autofree char *path = g_build_filename(dir, name, NULL);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (fd < 0)
+        return -1;
+    ssize_t len = read_open(fd, buf, cap);
+    int err = errno;
+    close(fd);
+    errno = err;
+    return len;
 }
 
 size_t at_gpu_attr_bytes(const char *dir, const char *name, void *buf, size_t cap)
@@ -44,8 +60,12 @@ static char *read_text(const char *dir, const char *name, bool lines)
 {
     g_autofree char *buf = g_malloc(AT_GPU_ATTR_MAX + 1);
     ssize_t len = read_bytes(dir, name, buf, AT_GPU_ATTR_MAX + 1);
-    if (len < 0 || len > AT_GPU_ATTR_MAX || memchr(buf, '\0', (size_t)len))
+    if (len < 0)
         return NULL;
+    if (len > AT_GPU_ATTR_MAX || memchr(buf, '\0', (size_t)len)) {
+        errno = len > AT_GPU_ATTR_MAX ? EFBIG : EILSEQ;
+        return NULL;
+    }
     buf[len] = '\0';
     return g_strstrip(at_plain_text(buf, lines));
 }

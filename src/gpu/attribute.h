@@ -15,7 +15,8 @@ enum {
 };
 
 /* The text of @dir/@name without blanks around it, made fit for records (base/plain.h): with its
- * line ends, or as one line; "" of an empty file. Newly allocated. */
+ * line ends, or as one line; "" of an empty file. Newly allocated; NULL with errno, which is the
+ * kernel's, or EINVAL (no plain file), EFBIG, EILSEQ (no text). */
 char *at_gpu_attr_text(const char *dir, const char *name);
 char *at_gpu_attr_line(const char *dir, const char *name);
 /* A number and nothing else, of @base (16: with or without "0x"), at most @max. */

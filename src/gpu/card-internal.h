@@ -9,9 +9,17 @@ enum {
     AT_GPU_NEIGHBOURS_MAX = 256, /* of a card */
 };
 
-/* card-pci.c: identity, place, BARs, neighbours, ways to reset it, VFs; whether it is lost. */
+/* identity.c: the last step, of all cards: an id for each that NVML has given none, and numbers
+ * that several cards have are marked. */
+void at_gpu_cards_name(const GPtrArray *cards);
+
+/* card-pci.c: numbers, place, BARs, neighbours, ways to reset it, VFs; whether it is lost. */
 void at_gpu_card_read_pci(struct at_gpu_card *card, const struct at_gpu_paths *paths,
                           struct at_pci_names *names);
+
+/* card-driver.c: what the kernel's driver shows in sysfs of a card of which no library spoke:
+ * memory, health, its lasting number. Whatever it does not say stays as it was, with the reason. */
+void at_gpu_card_read_driver(struct at_gpu_card *card, const struct at_gpu_paths *paths);
 
 /* card-vgpu.c: mediated devices of this host, each to the card that it is of. */
 void at_gpu_mdevs_read(const struct at_gpu_paths *paths, const GPtrArray *cards);

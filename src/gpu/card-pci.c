@@ -21,10 +21,7 @@ static void read_identity(struct at_gpu_card *card, const char *dir, struct at_p
         card->revision = (uint8_t)revision;
     card->health.lost = !at_pci_function_config(dir, &serial) || card->vendor == G_MAXUINT16;
     if (serial != 0)
-        card->id = g_strdup_printf("PCI-%04x-%04x-%016" G_GINT64_MODIFIER "x", card->vendor,
-                                   card->device, serial);
-    else
-        card->id = g_strdup_printf("PCI-%04x-%04x-%s", card->vendor, card->device, card->address);
+        card->pci_serial = g_strdup_printf("%016" G_GINT64_MODIFIER "x", serial);
     card->vendor_name = at_pci_names_vendor(names, card->vendor);
     card->name = at_pci_names_product(names, card->vendor, card->device);
     if (!card->name)

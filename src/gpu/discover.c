@@ -48,32 +48,13 @@ static GPtrArray *find_cards(const struct at_gpu_paths *paths, const GPtrArray *
     return cards;
 }
 
-/* Two boards with one serial number (it happens) are told apart by where they are. */
-static void make_ids_differ(const GPtrArray *cards)
-{
-    g_autoptr(GHashTable) count = g_hash_table_new(g_str_hash, g_str_equal);
-    for (unsigned i = 0; i < cards->len; i++) {
-        const struct at_gpu_card *card = cards->pdata[i];
-        void *n = g_hash_table_lookup(count, card->id);
-        g_hash_table_insert(count, card->id, GUINT_TO_POINTER(GPOINTER_TO_UINT(n) + 1));
-    }
-    g_autoptr(GPtrArray) former = g_ptr_array_new_with_free_func(g_free); /* keys of @count */
-    for (unsigned i = 0; i < cards->len; i++) {
-        struct at_gpu_card *card = cards->pdata[i];
-        if (GPOINTER_TO_UINT(g_hash_table_lookup(count, card->id)) < 2)
-            continue;
-        g_ptr_array_add(former, card->id);
-        card->id = g_strdup_printf("PCI-%04x-%04x-%s", card->vendor, card->device, card->address);
-    }
-}
-
-/* Asks NVIDIA's library, or says why it was not asked or has not answered. */
+/* Asks NVIDIA's library of its cards, or says why it was not asked or has not answered. */
 static void ask_library(struct at_gpu_card *card, struct at_nvml *nvml, const char *why)
 {
     g_autoptr(GError) error = NULL;
-    if (card->vendor != AT_GPU_VENDOR_NVIDIA) {
-        card->unknown = g_strdup("no library is asked for this vendor");
-    } else if (card->health.lost) {
+    if (card->vendor != AT_GPU_VENDOR_NVIDIA)
+        return;
+    if (card->health.lost) {
         card->unknown = g_strdup("the card does not answer");
     } else if (!card->driver) {
         card->unknown = g_strdup("no driver is bound: NVIDIA's driver is not asked");
@@ -124,12 +105,13 @@ GPtrArray *at_gpu_discover(const struct at_gpu_paths *paths, struct at_nvml *nvm
     for (unsigned i = 0; i < cards->len; i++) {
         struct at_gpu_card *card = cards->pdata[i];
         ask_library(card, nvml, why);
+        at_gpu_card_read_driver(card, paths);
         read_versions(card, nvml, why);
         name_processes(card, paths);
         g_autofree char *left_out = at_gpu_card_read_vgpu(card, paths);
         at_gpu_card_add_profiles(card);
         at_gpu_card_judge(card, left_out);
     }
-    make_ids_differ(cards);
+    at_gpu_cards_name(cards);
     return cards;
 }

@@ -112,7 +112,8 @@ void at_gpu_card_free(struct at_gpu_card *card)
     char *const texts[] = {
         card->id,           card->serial,         card->address,      card->vendor_name,
         card->name,         card->unknown,        card->driver,       card->cpulist,
-        card->architecture, card->driver_version, card->cuda_version, card->version_unknown};
+        card->architecture, card->driver_version, card->cuda_version, card->version_unknown,
+        card->unique_id,    card->health_unknown, card->pci_serial};
     for (unsigned i = 0; i < G_N_ELEMENTS(texts); i++)
         g_free(texts[i]);
     for (unsigned i = 0; i < AT_GPU_N_KINDS; i++)

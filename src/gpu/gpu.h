@@ -80,6 +80,11 @@ enum {
     AT_GPU_VENDOR_NVIDIA = 0x10de,
 };
 
+/* In place of a number that several cards have, so that it names none of them. */
+#define AT_GPU_NUMBER_SHARED "=shared"
+
+#define AT_GPU_MEMORY_MAX (UINT64_C(1) << 50) /* bytes of a card; more is nonsense */
+
 /* A function of the card's IOMMU group other than the card itself. */
 struct at_gpu_neighbour {
     char *address, *name;
@@ -133,22 +138,32 @@ struct at_gpu_health {
     uint64_t memory_used;
     uint64_t ecc_corrected, ecc_uncorrected; /* aggregate */
     unsigned rows_corrected, rows_uncorrected;
-    bool rows_pending, rows_failed;
+    bool rows_pending, rows_failed; /* rows of memory; of AMD's cards: pages */
     bool lost; /* fell off the bus: configuration space reads all ones, or NVML says so */
 };
 
 struct at_gpu_card {
-    /* Identity. NVML's UUID where it was read; else of the PCI device serial number; else of the
-     * address. Stable as long as the card is in this host and its driver can be asked. */
-    char *id;     /* "GPU-6d0a2a5e-...", "PCI-10de-2331-<serial>", "PCI-10de-2331-0000:41:00.0" */
+    /* Identity. NVML's UUID where it was read ("GPU-6d0a2a5e-..."); else of the PCI device serial
+     * number ("PCI-10de-2331-<serial>"), of the driver's number ("UID-1002-74a1-<number>"), or of
+     * the address ("PCI-10de-2331-0000:41:00.0"). Stable as long as the card is in this host and
+     * its driver can be asked. */
+    char *id;
     char *serial; /* or NULL */
+    /* PCIe Device Serial Number, 16 hexadecimal digits; NULL: none. It and the next are
+     * AT_GPU_NUMBER_SHARED when another card of this host says the same. */
+    char *pci_serial;
+    /* What its driver calls it for good: amdgpu's unique_id, else the board's serial_number. NULL:
+     * it does not say it, as while another driver has the card. */
+    char *unique_id;
     char *address;
     uint16_t vendor, device, subsystem_vendor, subsystem_device;
     uint32_t class; /* 24 bits */
     uint8_t revision;
     char *vendor_name, *name; /* of NVML, else of pci.ids, else "10de:2331" */
-    char *
-        unknown; /* why the vendor's library said nothing of this card, in one line; NULL: it did */
+    /* Why the vendor's library (NVIDIA) or the kernel's driver (others) said nothing of this card,
+     * in one line; NULL: it did. And what of its health and memory that driver did not say, and
+     * why; NULL: all, or nothing at all. */
+    char *unknown, *health_unknown;
     /* NVIDIA's cards: its driver on this host ("580.65.06", "13.0"), the same for all of them; NULL
      * when unknown, and then why, in one line. */
     char *driver_version, *cuda_version, *version_unknown;

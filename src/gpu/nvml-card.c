@@ -4,8 +4,6 @@
 
 #include "gpu/nvml-internal.h"
 
-#define MEMORY_MAX (1ULL << 50) /* of a card; more is nonsense */
-
 typedef int (*text_func)(struct nvml_device *, char *, unsigned);
 
 /* Replaces *text when the library has an answer. */
@@ -44,7 +42,7 @@ static void ask_memory(struct at_nvml_ask *ask, struct at_gpu_card *card)
         total = now.total;
     else if (AT_NVML_ASK(ask, memory, ask->device, &old))
         total = old.total;
-    if (total > 0 && total <= MEMORY_MAX)
+    if (total > 0 && total <= AT_GPU_MEMORY_MAX)
         card->memory = total;
 }
 

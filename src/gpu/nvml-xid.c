@@ -60,3 +60,8 @@ const char *at_nvml_xid_text(unsigned xid, bool *ret_fatal)
     }
     return "an error that is not known here; see NVIDIA's XID catalogue";
 }
+
+unsigned at_nvml_xid_nth(unsigned n)
+{
+    return n < G_N_ELEMENTS(meanings) ? meanings[n].xid : 0;
+}

@@ -67,3 +67,5 @@ void at_nvml_faults_free(struct at_nvml_faults *faults); /* waits for the thread
 /* What an XID means: a line for people, and whether the card must not be used any more. Borrowed.
  */
 const char *at_nvml_xid_text(unsigned xid, bool *ret_fatal);
+/* Those whose meaning is known here, one after the other; 0 behind the last. */
+unsigned at_nvml_xid_nth(unsigned n);

@@ -225,6 +225,8 @@ const char *gpu_tree_add(struct gpu_tree *tree, const char *name, const char *ad
         set_hex(tree, address, "class", 0x030000, 6);
         gpu_tree_set(tree, address, "boot_vga", "1\n");
     }
+    g_autofree char *unique = g_strdup_printf("%08x%08x", 0x6b1f0a2cu, g_str_hash(address));
+    gpu_tree_show_health(tree, address, options->no_unique ? "" : unique);
     write_resource(tree, address, board);
     write_config(tree, address, board, options);
     add_near(tree, address, group, options);

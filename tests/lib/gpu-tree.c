@@ -212,6 +212,7 @@ void gpu_tree_bind(struct gpu_tree *tree, const char *address, const char *drive
         g_autofree char *member = g_build_filename("sys/bus/pci/drivers", former, address, NULL);
         gpu_tree_remove(tree, member);
         gpu_tree_unset(tree, address, "driver");
+        gpu_tree_hide_health(tree, address);
     }
     if (*driver)
         bind_driver(tree, address, driver);

@@ -34,6 +34,7 @@ struct gpu_tree_options {
     bool no_iommu;
     bool no_reset;
     bool no_serial; /* no capability with a serial number */
+    bool no_unique; /* amdgpu does not know a number of it */
     bool boot_vga;
     bool audio;          /* function 1 of its slot, in its group, with driver snd_hda_intel */
     bool foreign;        /* a network card with driver igb at bus + 1 in its group */
@@ -53,8 +54,13 @@ const char *gpu_tree_add(struct gpu_tree *tree, const char *board, const char *a
 const char *gpu_tree_vf(struct gpu_tree *tree, const char *address, unsigned n);
 /* IOMMU group of a function; -1: none. */
 int gpu_tree_group(struct gpu_tree *tree, const char *address);
-/* Binds another driver ("": none), with /dev/vfio/GROUP for vfio-pci. */
+/* Binds another driver ("": none), with /dev/vfio/GROUP for vfio-pci. What the former one showed
+ * of the card is gone. */
 void gpu_tree_bind(struct gpu_tree *tree, const char *address, const char *driver);
+/* What the driver that is bound now shows of a card's health: amdgpu of an idle MI300X, xe and i915
+ * of an idle Flex 170; other drivers nothing. gpu_tree_add() does it, too. @unique: of amdgpu's
+ * unique_id; "": it is empty. */
+void gpu_tree_show_health(struct gpu_tree *tree, const char *address, const char *unique);
 /* An mdev of @type ("nvidia-471") that exists on @parent. */
 void gpu_tree_mdev(struct gpu_tree *tree, const char *parent, const char *uuid, const char *type);
 

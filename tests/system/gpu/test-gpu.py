@@ -192,6 +192,7 @@ def discovered(site):
     known = {"driver": "580.65.06", "cuda": "13.0", "unknown": None}
     full = site.json("gpu", "show", "41:00.0")
     check(full["nvidia"] == known and gpus(site)["0000:81:00.0"]["nvidia"] is not None, f"{full}")
+    check(full["pci"].pop("serial").startswith("00044b00") and full["unique_id"] is None, f"{full}")
     check(full["pci"] == {"vendor": "10de", "device": "2331", "subsystem_vendor": "10de",
                           "subsystem_device": "1626", "class": "030200", "revision": "a1"}, f"{full['pci']}")
     check({b["index"]: b["size"] for b in full["bars"]}[2] == 128 << 30, f"BARs: {full['bars']}")
@@ -396,7 +397,10 @@ def metrics(site):
     check(len(heat) == 1, f"temperature: {heat}")
     check(any(line.startswith("atoll_gpu_driver_info{") and 'driver_version="580.65.06"' in line and
               'cuda_version="13.0"' in line for line in lines), "no driver")
-    for family in ("remapped_rows_pending", "remapped_rows_failed", "faults_total"):
+    faults = [line for line in lines if line.startswith("atoll_gpu_faults_total{")]
+    check(any('kind="xid-79"' in line for line in faults) and all(line.endswith(" 0") for line in faults),
+          f"faults: {faults}")
+    for family in ("remapped_rows_pending", "remapped_rows_failed"):
         value = [line.split()[-1] for line in lines if line.startswith(f"atoll_gpu_{family}{{")]
         check(value == ["0"], f"{family}: {value}")
     helps = [line.split()[2] for line in lines if line.startswith("# HELP")]
@@ -419,8 +423,10 @@ def sick(site):
     check(event["data"]["reason"] == "it fell off the bus", f"{event}")
     wait_until("the quarantine", lambda: gpus(site)["0000:41:00.0"]["state"] == "quarantined", 60)
     check(gpus(site)["0000:41:00.0"]["health"]["faults"] == 2, "a fault was not counted")
-    heard = [line for line in prometheus(site) if line.startswith("atoll_gpu_faults_total{")]
-    check(len(heard) == 1 and heard[0].endswith(" 2"), f"faults: {heard}")
+    heard = [line for line in prometheus(site) if line.startswith("atoll_gpu_faults_total{") and
+             not line.endswith(" 0")]
+    check(len(heard) == 2 and all(any(f'kind="{kind}"}} 1' in line for line in heard)
+                                  for kind in ("xid-31", "xid-79")), f"faults: {heard}")
     done = plan(site, "{profile: passthrough}")
     check(done.returncode != 0 and "quarantine" in done.stderr, f"planned: {done}")
     site.atoll("gpu", "release", "41:00.0")

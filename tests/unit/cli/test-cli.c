@@ -35,6 +35,7 @@ static const struct {
     {"node-show", "node show", 0},
     {"gpu-list", "gpu list", 0},
     {"gpu-show", "gpu show 41:00.0", 0},
+    {"gpu-show-amd", "gpu show c1:00.0", 0},
     {"gpu-release", "gpu release e1:00.0", 0},
     {"gpu-plan-no-file", "gpu plan", 2},
     {"help-gpu", "gpu --help", 0},

@@ -28,7 +28,8 @@ static void set_up(struct fixture *f, const void *user)
     f->card->driver = g_strdup("nvidia");
     f->recs = g_ptr_array_new();
     f->cards = g_ptr_array_new();
-    f->faults = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, g_free);
+    f->rec->vendor = AT_GPU_VENDOR_NVIDIA;
+    f->faults = at_gpu_faults_new();
     g_ptr_array_add(f->recs, f->rec);
     g_ptr_array_add(f->cards, f->card);
 }
@@ -137,18 +138,62 @@ static void unknown(struct fixture *f, const void *user)
     g_assert_false(has_sample(absent, "atoll_gpu_driver_info"));
 }
 
+/* How many samples there are of faults. */
+static unsigned n_faults(const char *text)
+{
+    g_auto(GStrv) parts = g_strsplit(text, "\natoll_gpu_faults_total{", -1);
+    return g_strv_length(parts) - 1;
+}
+
+static void hear(struct fixture *f, unsigned xid)
+{
+    g_autofree char *kind = at_gpu_fault_kind_of_xid(xid);
+    at_gpu_faults_count(f->faults, "GPU-1", kind);
+}
+
 static void faults(struct fixture *f, const void *user)
 {
     g_autofree char *before = text_of(f);
-    assert_line(before, "atoll_gpu_faults_total{" LABELS "} 0");
-    uint64_t *n = g_new(uint64_t, 1);
-    *n = 3;
-    g_hash_table_insert(f->faults, (char *)"GPU-1", n);
+    assert_line(before, "atoll_gpu_faults_total{" LABELS ",kind=\"xid-79\"} 0");
+    assert_line(before, "atoll_gpu_faults_total{" LABELS ",kind=\"lost\"} 0");
+    for (unsigned i = 0; i < 3; i++)
+        hear(f, 79);
+    hear(f, 31);
+    at_gpu_faults_count(f->faults, "GPU-1", AT_GPU_FAULT_LOST);
     g_autofree char *after = text_of(f);
-    assert_line(after, "atoll_gpu_faults_total{" LABELS "} 3");
+    assert_line(after, "atoll_gpu_faults_total{" LABELS ",kind=\"xid-79\"} 3");
+    assert_line(after, "atoll_gpu_faults_total{" LABELS ",kind=\"xid-31\"} 1");
+    assert_line(after, "atoll_gpu_faults_total{" LABELS ",kind=\"lost\"} 1");
+    assert_line(after, "atoll_gpu_faults_total{" LABELS ",kind=\"xid-other\"} 0");
+    g_assert_cmpuint(at_gpu_faults_heard(f->faults, "GPU-1", NULL), ==, 5);
     g_ptr_array_set_size(f->cards, 0); /* what was heard stays heard */
     g_autofree char *gone = text_of(f);
-    assert_line(gone, "atoll_gpu_faults_total{" LABELS "} 3");
+    assert_line(gone, "atoll_gpu_faults_total{" LABELS ",kind=\"xid-79\"} 3");
+    g_assert_cmpuint(n_faults(gone), ==, 3);
+}
+
+/* A driver that makes up numbers makes no more series. */
+static void kinds(struct fixture *f, const void *user)
+{
+    g_autofree char *before = text_of(f);
+    for (unsigned xid = 1; xid < 1000; xid++)
+        hear(f, xid);
+    g_autofree char *after = text_of(f);
+    g_assert_cmpuint(n_faults(after), ==, n_faults(before));
+    g_assert_cmpuint(n_faults(after), <, 50);
+    g_assert_cmpuint(at_gpu_faults_heard(f->faults, "GPU-1", NULL), ==, 999);
+    g_assert_cmpuint(at_gpu_faults_heard(f->faults, "GPU-1", "xid-other"), >, 900);
+}
+
+static void faults_of_amd(struct fixture *f, const void *user)
+{
+    f->rec->vendor = f->card->vendor = AT_GPU_VENDOR_AMD;
+    g_autofree char *blind = text_of(f);
+    g_assert_cmpuint(n_faults(blind), ==, 1); /* it does not count, but can be lost */
+    f->card->health.known = AT_GPU_KNOWS_ECC;
+    g_autofree char *text = text_of(f);
+    assert_line(text, "atoll_gpu_faults_total{" LABELS ",kind=\"memory\"} 0");
+    g_assert_cmpuint(n_faults(text), ==, 2);
 }
 
 static void driver(struct fixture *f, const void *user)
@@ -176,7 +221,9 @@ int main(int argc, char **argv)
     ADD("grants-have-the-labels-of-their-card", grants);
     ADD("what-a-card-says-of-itself-is-told", health);
     ADD("what-is-not-known-is-left-out", unknown);
-    ADD("faults-are-counted-from-nothing-on", faults);
+    ADD("faults-are-counted-by-kind-from-nothing-on", faults);
+    ADD("kinds-of-faults-are-a-fixed-set", kinds);
+    ADD("faults-of-other-makers-are-those-that-are-seen", faults_of_amd);
     ADD("the-driver-is-told-or-why-it-is-unknown", driver);
     return g_test_run();
 }

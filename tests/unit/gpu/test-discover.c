@@ -16,11 +16,11 @@ struct maker {
     uint32_t class;
     uint8_t revision;
     const char *driver;
-    unsigned n_bars;
+    unsigned n_bars, knows;
 };
-static const struct maker nvidia = {0x10de, 0x030200, 0xa1, "nvidia", 3};
-static const struct maker amd = {0x1002, 0x120000, 0x00, "gim", 3};
-static const struct maker intel = {0x8086, 0x038000, 0x08, "xe", 2};
+static const struct maker nvidia = {0x10de, 0x030200, 0xa1, "nvidia", 3, 0};
+static const struct maker amd = {0x1002, 0x120000, 0x00, "gim", 3, 0};
+static const struct maker intel = {0x8086, 0x038000, 0x08, "xe", 2, AT_GPU_KNOWS_TEMPERATURE};
 
 struct board {
     const char *name;
@@ -83,7 +83,7 @@ static void test_board(const void *data)
     g_assert_cmpuint(card->vfs_on, ==, 0);
     g_assert_cmpuint(card->neighbours->len, ==, 0);
     g_assert_false(card->health.lost);
-    g_assert_cmpuint(card->health.known, ==, 0);
+    g_assert_cmphex(card->health.known, ==, b->maker->knows);
     g_assert_nonnull(card->name);
     g_assert_null(card->obstacle[AT_GPU_PASSTHROUGH]);
     check_bars(card, b);
@@ -191,6 +191,29 @@ static void test_ids(void)
     g_assert_cmpstr(card[2]->id, ==, "PCI-10de-2331-0000:43:00.0");
     g_assert_cmpstr(card[3]->id, ==, "PCI-10de-2331-0000:44:00.0");
     g_assert_cmpstr(card[4]->id, ==, "PCI-10de-2331-0000:45:00.0");
+    g_assert_cmpstr(card[2]->pci_serial, ==, AT_GPU_NUMBER_SHARED);
+    g_assert_null(card[4]->pci_serial);
+}
+
+/* The serial number of the function first: other drivers let it be read, too. */
+static void test_ids_of_drivers(void)
+{
+    static const struct gpu_tree_options plain = {.driver = "amdgpu"},
+                                         no_serial = {.driver = "amdgpu", .no_serial = true};
+    struct gpu_tree *tree = gpu_tree_new();
+    gpu_tree_add(tree, "mi300x", "0000:41:00.0", &plain);
+    gpu_tree_add(tree, "mi300x", "0000:42:00.0", &no_serial);
+    gpu_tree_add(tree, "mi300x", "0000:43:00.0", &no_serial);
+    gpu_tree_add(tree, "mi300x", "0000:44:00.0", &no_serial);
+    gpu_tree_set(tree, "0000:42:00.0", "unique_id", "43b6b1f2a3b4c5d6\n");
+    gpu_tree_set(tree, "0000:43:00.0", "unique_id", "00000000deadbeef\n");
+    gpu_tree_set(tree, "0000:44:00.0", "unique_id", "00000000deadbeef\n");
+    g_autoptr(GPtrArray) cards = library_discover(tree, NULL);
+    const struct at_gpu_card *const *card = (const void *)cards->pdata;
+    g_assert_true(g_regex_match_simple("^PCI-1002-74a1-00044b00[0-9a-f]{8}$", card[0]->id, 0, 0));
+    g_assert_cmpstr(card[1]->id, ==, "UID-1002-74a1-43b6b1f2a3b4c5d6");
+    g_assert_cmpstr(card[2]->id, ==, "PCI-1002-74a1-0000:43:00.0");
+    g_assert_cmpstr(card[3]->unique_id, ==, AT_GPU_NUMBER_SHARED);
 }
 
 static void test_lost(void)
@@ -255,8 +278,8 @@ static void test_unknown(void)
         {"h100-pcie", "vfio-pci", "bound to vfio-pci: NVIDIA's driver is not asked", 0},
         {"h100-pcie", "nouveau", "bound to nouveau: NVIDIA's driver is not asked", 0},
         {"h100-pcie", "", "no driver is bound: NVIDIA's driver is not asked", 0},
-        {"mi300x", "gim", "no library is asked for this vendor", 0},
-        {"flex-170", "xe", "no library is asked for this vendor", 0},
+        {"mi300x", "gim", "driver gim shows nothing of it in sysfs", 0},
+        {"mi300x", "amdgpu", NULL, 0},
     };
     for (unsigned i = 0; i < G_N_ELEMENTS(table); i++) {
         struct gpu_tree *tree = gpu_tree_new();
@@ -380,6 +403,8 @@ int main(int argc, char **argv)
     g_test_add_func("/gpu/discover/goes-in-the-order-of-addresses", test_order);
     g_test_add_func("/gpu/discover/takes-displays-and-accelerators", test_classes);
     g_test_add_func("/gpu/discover/names-a-card-by-its-serial-number-else-its-place", test_ids);
+    g_test_add_func("/gpu/discover/names-a-card-by-its-drivers-number-where-it-has-no-other",
+                    test_ids_of_drivers);
     g_test_add_func("/gpu/discover/sees-that-a-card-fell-off-the-bus", test_lost);
     g_test_add_func("/gpu/discover/takes-a-reset-that-an-old-kernel-does-not-name",
                     test_old_kernel);

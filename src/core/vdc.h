@@ -114,6 +114,10 @@ bool at_capture_prepare(struct at_job *job, const char *vdc_name, const char *sn
 bool at_capture_run(struct at_job *job, const char *vdc_name, const char *snap_name, bool quiesce,
                     const char *description, GError **error);
 bool at_capture_undo(struct at_job *job, const char *snap_name, GError **error);
+/* The part of it that is one machine's (capture-undo.c): @gens {disk index: generation} was
+ * prepared. */
+bool at_capture_undo_machine(struct at_core *core, const char *id, JsonObject *gens,
+                             GError **error);
 
 /* Overlays beyond the record, left by a capture whose undo could not ask the machine, become part
  * of the chain or go. Under the machine's lock, before it is started or captured. */

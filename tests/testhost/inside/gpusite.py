@@ -25,11 +25,12 @@ TYPE_24Q, TYPE_2Q = "1155", "1148"
 daemon = Daemon()
 
 
-def begin():
+def cards(*more):
+    """Doubles of drivers and of the library, as they are after each boot."""
     modprobe("e1000")
     bind(OTHER_NIC_OF_BUS, "e1000")
     nvidia_card(*((card, A100) for card in OTHER_CARDS), (EDU_ALONE, 0x2331), (IGB, 0x26b9),
-                (EDU_WITH_AUDIO, RTX4090), (NIC_OF_BUS, A40),
+                (EDU_WITH_AUDIO, RTX4090), (NIC_OF_BUS, A40), *more,
                 types=f"{TYPE_24Q}:24576:NVIDIA_L40S-24Q,{TYPE_2Q}:2048:NVIDIA_L40S-2Q,"
                       "1131:20480:NVIDIA_H100-1-20C,1132:20480:NVIDIA_H100-2-20C")
     with open(STATE, "w", encoding="ascii") as f:
@@ -37,6 +38,10 @@ def begin():
                 f"card {EDU_ALONE} h100-pcie\ncard {IGB} l40s\n")
     os.environ["ATOLL_NVML_DOUBLE"] = STATE
     os.environ["ATOLL_NVML"] = LIBRARY
+
+
+def begin():
+    cards()
     daemon.start()
     daemon.import_tiny()
 

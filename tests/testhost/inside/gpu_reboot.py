@@ -5,12 +5,11 @@ import glob
 import os
 
 import gpusite
-from gpusite import (TYPE_24Q, apply, daemon, delete, end, explain, free_again, gpus, holders,  # noqa: F401
-                     past, refused)
+from gpusite import (L4, TYPE_24Q, apply, daemon, delete, end, explain, free_again, gpus,  # noqa: F401
+                     holders, past, refused)
 from testhost import (AUDIO_OF_EDU, EDU_ALONE, EDU_HOT, EDU_WITH_AUDIO, IGB, NVME, PCI, attribute, boots,
                       check, cut_off, driver_of, lasting_disk, modprobe, wait_until, write)
 
-L4 = 0x27b8
 LASTING = "/lasting"
 MDEVS = "/sys/bus/mdev/devices"
 WHERE = {"whole": EDU_ALONE, "part": IGB, "old": EDU_HOT, "lost": EDU_WITH_AUDIO}

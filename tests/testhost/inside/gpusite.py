@@ -17,7 +17,7 @@ workstations:
 """
 H100 = "{profile: passthrough, model: 'H100*'}"
 OTHER_CARDS = [EDU, EDU_OF_PAIR, EDU_HOT]
-A40, A100, RTX4090 = 0x2235, 0x20b5, 0x2684
+A40, A100, L4, RTX4090 = 0x2235, 0x20b5, 0x27b8, 0x2684
 LIBRARY = "/testhost/build/tests/lib/nvml-double/libnvidia-ml.so.1"
 STATE = "/tmp/nvml"
 TYPE_24Q, TYPE_2Q = "1155", "1148"
@@ -40,8 +40,8 @@ def cards(*more):
     os.environ["ATOLL_NVML"] = LIBRARY
 
 
-def begin():
-    cards()
+def begin(*more):
+    cards(*more)
     daemon.start()
     daemon.import_tiny()
 

@@ -32,6 +32,7 @@ NVME = "0000:03:00.0"
 EDU_WITH_AUDIO = "0000:04:00.0"
 AUDIO_OF_EDU = "0000:04:00.1"
 EDU_ALONE = "0000:05:00.0"
+EDU_FAR = "0000:41:00.0"        # only with --numa: near the second node
 NIC_OF_BUS = "0000:07:01.0"     # e1000e, in one group with OTHER_NIC_OF_BUS
 OTHER_NIC_OF_BUS = "0000:07:02.0"
 

@@ -43,7 +43,8 @@ def cards(*more):
 def begin(*more):
     cards(*more)
     daemon.start()
-    daemon.import_tiny()
+    if not daemon.json("image", "list"):  # the site of a module before this one is gone on with
+        daemon.import_tiny()
 
 
 def gpus():

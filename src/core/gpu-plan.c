@@ -138,6 +138,43 @@ static bool within_quota(const struct usage *used, const char *vdc, const struct
     return true;
 }
 
+/* ---- cards that are not here any more ---- */
+
+static bool might_have_met(const at_gpu_rec *rec, const struct requests *r)
+{
+    const struct at_gpu_card card = {
+        .name = rec->name, .memory = rec->memory, .profiles = rec->profiles};
+    for (unsigned i = 0; i < r->items->len; i++) {
+        if (at_gpu_might_meet(&card, &g_array_index(r->items, struct at_gpu_request, i)))
+            return true;
+    }
+    return false;
+}
+
+/* A request may be in vain only because a card is not in its slot since yesterday: who reads the
+ * refusal is told of it there. */
+static void name_absent(const struct at_gpu_layout *site, const struct requests *r, GError *error)
+{
+    enum { NAMES_MAX = 3 };
+    g_autoptr(GString) text = g_string_new(NULL);
+    unsigned n = 0;
+    for (unsigned i = 0; i < site->gone->len; i++) {
+        const at_gpu_rec *rec = site->gone->pdata[i];
+        if (!g_str_equal(rec->node, site->node.name) || !might_have_met(rec, r))
+            continue;
+        if (++n <= NAMES_MAX)
+            g_string_append_printf(text, "%s%s (%s)", n > 1 ? ", " : "", rec->address,
+                                   rec->name ? rec->name : "unknown");
+    }
+    if (n == 0)
+        return;
+    g_autofree char *message = g_strdup_printf(
+        "%s; not in node %s any more: %s%s (look at seat and power, and what dmesg says of it)",
+        error->message, site->node.name, text->str, n > NAMES_MAX ? " and more" : "");
+    g_free(error->message);
+    error->message = g_steal_pointer(&message);
+}
+
 /* ---- plans ---- */
 
 static struct at_gpu_plan *plan_requests(const struct at_gpu_layout *site, const struct requests *r,
@@ -148,11 +185,16 @@ static struct at_gpu_plan *plan_requests(const struct at_gpu_layout *site, const
     struct at_gpu_policy policies[] = {{.weakest = site->weakest, .who = "this site"},
                                        {.who = who}};
     at_gpu_isolation_parse(def->gpu_policy.isolation, &policies[1].weakest);
+    g_autoptr(GError) refusal = NULL;
     struct at_gpu_plan *plan =
         at_gpu_place(&site->node, 1, (const struct at_gpu_request *)(void *)r->items->data,
-                     r->items->len, policies, G_N_ELEMENTS(policies), 0, error);
-    if (!plan)
+                     r->items->len, policies, G_N_ELEMENTS(policies), 0, &refusal);
+    if (!plan) {
+        if (!g_error_matches(refusal, AT_ERROR, AT_ERROR_DENIED))
+            name_absent(site, r, refusal);
+        g_propagate_error(error, g_steal_pointer(&refusal));
         return NULL;
+    }
     const struct usage u = usage_of(site, r, vdc, plan);
     if (!within_quota(&u, vdc, def, error))
         g_clear_pointer(&plan, at_gpu_plan_free);

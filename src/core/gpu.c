@@ -274,13 +274,14 @@ bool at_gpus_open(struct at_core *core, const char *weakest, GError **error)
     g->host.paths = (struct at_gpu_paths){g->sys, g->dev, g->proc};
     g->host.sriov_manage = g_getenv("ATOLL_SRIOV_MANAGE");
     g->cards = g_ptr_array_new();
+    /* Before the first scan: what comes while that is at work would be missed otherwise. */
+    if (!(g->watch = at_gpu_watch_new(host_changed, core, &local)))
+        at_core_log("changes of GPUs are seen on `atoll gpu rescan` only: %s", local->message);
     /* A driver that is stuck does not keep the site from opening. */
     at_gpus_scan_later(core);
     if (!wait_idle(g, FIRST_SCAN_MS))
         at_core_log("the GPUs of this host do not answer within %d s; they are listed when they do",
                     FIRST_SCAN_MS / 1000);
-    if (!(g->watch = at_gpu_watch_new(host_changed, core, &local)))
-        at_core_log("changes of GPUs are seen on `atoll gpu rescan` only: %s", local->message);
     return true;
 }
 

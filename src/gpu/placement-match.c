@@ -87,6 +87,14 @@ bool at_gpu_memory_suffices(uint64_t memory, uint64_t wanted)
     return memory >= wanted - wanted / 100 * 3;
 }
 
+bool at_gpu_might_meet(const struct at_gpu_card *card, const struct at_gpu_request *request)
+{
+    bool large = card->memory == 0 || at_gpu_memory_suffices(card->memory, request->memory);
+    bool has = !request->profile || !card->profiles || card->profiles->len == 0 ||
+               at_gpu_card_profile(card, request->profile);
+    return large && has && at_gpu_model_matches(request->model, card);
+}
+
 uint64_t at_gpu_part_rank(const struct at_gpu_part *part)
 {
     uint64_t gib = MIN(at_gpu_gib(part->memory), (1U << 24) - 1);

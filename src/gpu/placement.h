@@ -70,6 +70,10 @@ struct at_gpu_plan *at_gpu_place(const struct at_gpu_place_node *nodes, unsigned
                                  const struct at_gpu_policy *policies, unsigned n_policies,
                                  int home, GError **error);
 
+/* Whether a card of which no more than name, memory and profiles is known (each may be missing)
+ * could have met the request: for cards that are not in their host any more. */
+bool at_gpu_might_meet(const struct at_gpu_card *card, const struct at_gpu_request *request);
+
 /* Whether what is held of a card can exist on it at the same time: geometry, counts, memory. False
  * with CONFLICT and what is wrong. Used by at_gpu_place() itself, and to check the catalog. */
 bool at_gpu_holds_check(const struct at_gpu_card *card, const struct at_gpu_hold *holds,

@@ -76,12 +76,18 @@ bool at_gpu_reset_possible(const struct at_gpu_host *host, const char *address, 
                     address);
 }
 
+/* Vendor and device of a VF always read as ones (PCI Express 5.0, 9.3.4.1.1): what follows them,
+ * command, status and class, tells a VF that answers from a function that is gone. */
 static bool answers(const struct at_gpu_host *host, const char *address)
 {
-    unsigned char id[2];
+    unsigned char header[12];
     g_autofree char *path = at_gpu_path(host, address, "config");
-    return at_gpu_attr_bytes(path, NULL, id, sizeof id) == sizeof id &&
-           !(id[0] == 0xff && id[1] == 0xff);
+    size_t len = at_gpu_attr_bytes(path, NULL, header, sizeof header);
+    for (size_t i = 0; i < len; i++) {
+        if (header[i] != 0xff)
+            return true;
+    }
+    return false;
 }
 
 bool at_gpu_config_alive(const struct at_gpu_host *host, const char *address, GError **error)

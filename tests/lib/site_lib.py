@@ -52,11 +52,13 @@ def skip_all(reason):
     sys.exit(0)
 
 
-def run_tests(tests):
-    """tests: [(name, function)]. One after the other; a failed one does not stop the rest."""
-    print(f"1..{len(tests)}", flush=True)
+def run_tests(tests, done=0):
+    """tests: [(name, function)]. One after the other; a failed one does not stop the rest.
+    @done: so many of them were run, and told of, by an earlier process."""
+    if done == 0:
+        print(f"1..{len(tests)}", flush=True)
     bad = 0
-    for number, (name, func) in enumerate(tests, 1):
+    for number, (name, func) in enumerate(tests[done:], done + 1):
         start = time.monotonic()
         try:
             skipped = func()  # a test that cannot run here returns the reason
@@ -85,12 +87,15 @@ class Site:
     """One state directory below /var/tmp with its daemon."""
 
     def __init__(self, where="/var/tmp"):
-        self.root = tempfile.mkdtemp(prefix="atoll-site-", dir=where)
+        self.place(tempfile.mkdtemp(prefix="atoll-site-", dir=where))
         os.chmod(self.root, 0o755)
-        self.state = os.path.join(self.root, "s")
-        self.socket = os.path.join(self.root, "sock")
-        self.log = os.path.join(self.root, "log")
         self.daemon = None
+
+    def place(self, root):
+        self.root = root
+        self.state = os.path.join(root, "s")
+        self.socket = os.path.join(root, "sock")
+        self.log = os.path.join(root, "log")
 
     # ---- the daemon ----
     def start(self, fault=None, trace=None, wait=True, wrapper=(), args=()):

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs cases of inside/ in one boot of the test host and passes their TAP on.
 
-usage: tests/testhost/test-cases.py MODULE[:REGEX]...
+usage: tests/testhost/test-cases.py [--OPTION-OF-RUN]... MODULE[:REGEX]...
 """
 import os
 import shlex
@@ -23,8 +23,10 @@ def main():
     if built.returncode == 77:
         skip_all(built.stderr.strip().splitlines()[-1])
     sys.stderr.write(built.stderr)
-    command = shlex.join(["python3", "tests/testhost/inside/main.py", *sys.argv[1:]])
-    with subprocess.Popen([f"{HERE}/run", "--limit", str(LIMIT_S), command]) as process:
+    options = [word for word in sys.argv[1:] if word.startswith("--")]
+    modules = [word for word in sys.argv[1:] if not word.startswith("--")]
+    command = shlex.join(["python3", "tests/testhost/inside/main.py", *modules])
+    with subprocess.Popen([f"{HERE}/run", "--limit", str(LIMIT_S), *options, command]) as process:
         try:
             return process.wait()
         finally:

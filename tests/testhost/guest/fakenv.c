@@ -349,6 +349,19 @@ static struct pci_driver driver = {
     .driver_managed_dma = true, /* else a group with the card in it would not be viable */
 };
 
+static ushort id_of(int i)
+{
+    return i < n_device ? device[i] : H100_PCIE;
+}
+
+static void put_on_mask(struct pci_dev *pdev, ushort id)
+{
+    pdev->vendor = pdev->subsystem_vendor = NVIDIA;
+    pdev->device = id;
+    pdev->subsystem_device = 0x16c1;
+    pdev->class = CLASS_3D;
+}
+
 static int disguise(const char *address, ushort id)
 {
     uint domain, bus, slot, function;
@@ -359,17 +372,27 @@ static int disguise(const char *address, ushort id)
     pdev = pci_get_domain_bus_and_slot(domain, bus, PCI_DEVFN(slot, function));
     if (!pdev)
         return -ENODEV;
-    if (pdev->dev.driver) {
+    if (pdev->dev.driver)
         err = -EBUSY;
-    } else {
-        pdev->vendor = pdev->subsystem_vendor = NVIDIA;
-        pdev->device = id;
-        pdev->subsystem_device = 0x16c1;
-        pdev->class = CLASS_3D;
-    }
+    else
+        put_on_mask(pdev, id);
     pci_dev_put(pdev);
     return err;
 }
+
+/* What is plugged into the slot of a card is one again, before anybody hears of it: a real card has
+ * its identity from the first moment on. */
+static int plugged(struct notifier_block *block, unsigned long action, void *data)
+{
+    struct device *dev = data;
+    int i;
+    for (i = 0; action == BUS_NOTIFY_ADD_DEVICE && i < n_pf; i++) {
+        if (strcmp(pf[i], dev_name(dev)) == 0)
+            put_on_mask(to_pci_dev(dev), id_of(i));
+    }
+    return NOTIFY_DONE;
+}
+static struct notifier_block plugging = {.notifier_call = plugged};
 
 static int parse_type(const char *text, struct vgpu_type *type)
 {
@@ -385,12 +408,14 @@ static int __init fakenv_init(void)
     for (i = 0; !err && i < n_types; i++)
         err = parse_type(types[i], &known[i]);
     for (i = 0; !err && i < n_pf; i++)
-        err = disguise(pf[i], i < n_device ? device[i] : H100_PCIE);
-    return err ? err : pci_register_driver(&driver);
+        err = disguise(pf[i], id_of(i));
+    err = err ? err : pci_register_driver(&driver);
+    return err ? err : bus_register_notifier(&pci_bus_type, &plugging); /* which cannot fail */
 }
 
 static void __exit fakenv_exit(void)
 {
+    bus_unregister_notifier(&pci_bus_type, &plugging);
     pci_unregister_driver(&driver);
 }
 

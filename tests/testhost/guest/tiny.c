@@ -13,7 +13,9 @@ enum { WORDS = 64, EDU_BUFFER = 0x40000, EDU_TO_GUEST = 2, PATIENCE = 100000000 
 
 /* Vendor in the low half. */
 static const uint32_t edu_id = 0x11e81234, mdev_id = 0x223510de;
-static const uint32_t igbvf_id = 0x10ca8086, fake_igbvf_id = 0x10ca10de, lpc_id = 0x29188086;
+static const uint32_t lpc_id = 0x29188086;
+/* Without a vendor: doubles of drivers put others in place of Intel's. */
+static const uint32_t igbvf_device = 0x10ca;
 
 extern char tiny_on_interrupt[], tiny_on_fault[];
 
@@ -205,7 +207,7 @@ static void visit(struct function f, uint32_t id, int depth)
     say_hex(cfg_read(f, CFG_BAR0), 8);
     if (id == edu_id || id == mdev_id)
         drive_edu(f);
-    if (id == igbvf_id || id == fake_igbvf_id)
+    if (id >> 16 == igbvf_device)
         drive_igbvf(f);
     if (id == lpc_id)
         watch_power_button(f);

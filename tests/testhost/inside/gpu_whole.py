@@ -7,7 +7,9 @@ from gpusite import (H100, apply, begin, daemon, delete, drives, end, explain, f
                      holders, past, refused)
 from testhost import (AUDIO_OF_EDU, AUDIO_OF_PAIR, EDU, EDU_ALONE, EDU_HOT, EDU_OF_PAIR, EDU_WITH_AUDIO, IGB,
                       NIC_OF_BUS, OTHER_NIC_OF_BUS, PCI, Holder, bind, check, driver_of, group_of, modprobe,
-                      pull, wait_until)
+                      plug, pull, wait_until)
+
+HEARD_S = 8  # the kernel tells at once, atolld waits a second for more, and the test host is slow
 
 
 # ---- what there is ----
@@ -193,6 +195,27 @@ def pulled():
     wait_until("nobody to hold it", lambda: gpus()[EDU_HOT]["holds"] == [], 60)
 
 
+def plugged_again():
+    """Nobody asks for a scan: the kernel tells of it."""
+    before = past(EDU_HOT)
+    check(before[-1][0] == "gone/one", f"{before}")
+    plug("hot", EDU_HOT, "port1")
+    wait_until("it to be shown", lambda: gpus()[EDU_HOT]["state"] == "free", HEARD_S)
+    daemon.atoll("gpu", "reserve", EDU_HOT, "--reason", "for the host")
+    pull("hot")
+    wait_until("the card to go", lambda: not os.path.exists(f"{PCI}/{EDU_HOT}"), 60)
+    wait_until("it to be shown as gone", lambda: gpus()[EDU_HOT]["state"] == "absent", HEARD_S)
+    plug("hot", EDU_HOT, "port1")
+    wait_until("it to be shown as reserved", lambda: gpus()[EDU_HOT]["state"] == "reserved", HEARD_S)
+    check(past(EDU_HOT) == before and gpus()[EDU_HOT]["reserved"] == "for the host", f"{gpus()[EDU_HOT]}")
+    daemon.atoll("gpu", "release", EDU_HOT)
+    apply("new", "{profile: passthrough, model: 'A100*'}")
+    drives("new")
+    check(holders(EDU_HOT) == ["new/one"], f"{gpus()[EDU_HOT]}")
+    delete("new")
+    free_again(EDU_HOT)
+
+
 TESTS = [
     ("cards-are-listed-with-what-they-can-be", inventory),
     ("the-isolation-test-sees-a-shared-group", isolation),
@@ -210,4 +233,5 @@ TESTS = [
     ("a-card-that-somebody-else-uses-is-refused-with-the-process", in_use_by_somebody),
     ("memory-that-may-not-be-locked-is-told", memory_limit),
     ("a-card-that-is-pulled-holds-nothing-up", pulled),
+    ("a-card-that-is-plugged-again-is-seen-and-is-the-one-that-it-was", plugged_again),
 ]

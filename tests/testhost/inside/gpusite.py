@@ -17,7 +17,7 @@ workstations:
 """
 H100 = "{profile: passthrough, model: 'H100*'}"
 OTHER_CARDS = [EDU, EDU_OF_PAIR, EDU_HOT]
-A40, A100, RTX4090 = 0x2235, 0x20b5, 0x2684
+A40, A100, L4, RTX4090 = 0x2235, 0x20b5, 0x27b8, 0x2684
 LIBRARY = "/testhost/build/tests/lib/nvml-double/libnvidia-ml.so.1"
 STATE = "/tmp/nvml"
 TYPE_24Q, TYPE_2Q = "1155", "1148"
@@ -25,11 +25,12 @@ TYPE_24Q, TYPE_2Q = "1155", "1148"
 daemon = Daemon()
 
 
-def begin():
+def cards(*more):
+    """Doubles of drivers and of the library, as they are after each boot."""
     modprobe("e1000")
     bind(OTHER_NIC_OF_BUS, "e1000")
     nvidia_card(*((card, A100) for card in OTHER_CARDS), (EDU_ALONE, 0x2331), (IGB, 0x26b9),
-                (EDU_WITH_AUDIO, RTX4090), (NIC_OF_BUS, A40),
+                (EDU_WITH_AUDIO, RTX4090), (NIC_OF_BUS, A40), *more,
                 types=f"{TYPE_24Q}:24576:NVIDIA_L40S-24Q,{TYPE_2Q}:2048:NVIDIA_L40S-2Q,"
                       "1131:20480:NVIDIA_H100-1-20C,1132:20480:NVIDIA_H100-2-20C")
     with open(STATE, "w", encoding="ascii") as f:
@@ -37,8 +38,13 @@ def begin():
                 f"card {EDU_ALONE} h100-pcie\ncard {IGB} l40s\n")
     os.environ["ATOLL_NVML_DOUBLE"] = STATE
     os.environ["ATOLL_NVML"] = LIBRARY
+
+
+def begin(*more):
+    cards(*more)
     daemon.start()
-    daemon.import_tiny()
+    if not daemon.json("image", "list"):  # the site of a module before this one is gone on with
+        daemon.import_tiny()
 
 
 def gpus():

@@ -32,6 +32,7 @@ NVME = "0000:03:00.0"
 EDU_WITH_AUDIO = "0000:04:00.0"
 AUDIO_OF_EDU = "0000:04:00.1"
 EDU_ALONE = "0000:05:00.0"
+EDU_FAR = "0000:41:00.0"        # only with --numa: near the second node
 NIC_OF_BUS = "0000:07:01.0"     # e1000e, in one group with OTHER_NIC_OF_BUS
 OTHER_NIC_OF_BUS = "0000:07:02.0"
 
@@ -197,6 +198,30 @@ def pull(device):
     outside(f"device_del {device}")
 
 
+def boots():
+    """How often the host was cut off."""
+    return int(read(f"{OUT}/boots")) if os.path.exists(f"{OUT}/boots") else 0
+
+
+def cut_off():
+    """The host loses its power, and what it has not written to a disk, and is switched on again.
+    Does not return: the test that called it is called again after the boot."""
+    for name, text in (("boots", str(boots() + 1)), ("again", "")):
+        with open(f"{OUT}/{name}", "w", encoding="utf-8") as f:
+            f.write(text)
+    write("/proc/sysrq-trigger", "b")  # at once, and nothing is written to a disk before
+    time.sleep(60)
+    raise Failed("the host is still there")
+
+
+def lasting_disk(where):
+    """Mounts the disk that outlives the host's power."""
+    if boots() == 0:
+        subprocess.run(["mkfs.ext4", "-q", "/dev/vdb"], check=True)
+    os.makedirs(where, exist_ok=True)
+    subprocess.run(["mount", "/dev/vdb", where], check=True)
+
+
 def plug(device, address, port):
     """An edu is put into a port of the test host, and the kernel finds it."""
     outside(f"device_add edu,bus={port},id={device}")
@@ -211,6 +236,12 @@ class Daemon(Site):
     def __init__(self):
         os.environ["ATOLL_KEEP"] = "1"  # its files go with the test host
         super().__init__(where="/var/tmp")
+
+    def move_to(self, root):
+        """Where its files are, also those of an earlier boot."""
+        os.rmdir(self.root)
+        os.makedirs(root, mode=0o755, exist_ok=True)
+        self.place(root)
 
     def import_tiny(self, name="tiny"):
         """The tiny guest as an image. Its file must be where atolld may read it."""
@@ -246,5 +277,5 @@ class Daemon(Site):
         """The end of the logs as comments of TAP."""
         logs = [self.log] + glob.glob(f"{self.state}/m/*/qemu.log")
         for path in filter(os.path.exists, logs):
-            for line in read(path).splitlines()[-30:]:
+            for line in read(path).replace("\0", "").splitlines()[-30:]:  # a cut leaves zeros
                 print(f"# {os.path.basename(path)}: {line}")

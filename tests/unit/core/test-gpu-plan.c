@@ -248,6 +248,25 @@ static void written_once(void)
 }
 
 /* Nobody of the site has it: what is in the way is its driver. */
+/* A card that is on record and not in its slot: also after a boot of the host. */
+static void not_here_any_more(void)
+{
+    struct gpu_site *site = gpu_site_new(H100);
+    gpu_tree_add(site->tree, "h100-pcie", OTHER, &(struct gpu_tree_options){.vfs = 4});
+    gpu_site_scan(site);
+    gpu_tree_remove(site->tree, "sys/bus/pci/devices/" OTHER);
+    gpu_site_scan(site);
+    const char *const *two = WANTS("{\"profile\": \"passthrough\", \"count\": 2}");
+    assert_refused(site, NULL, two, "any more: " OTHER " (");
+    assert_given(site, NULL, WANTS("{\"profile\": \"passthrough\"}"));
+    g_autofree char *other =
+        refused(site, NULL, WANTS("{\"profile\": \"passthrough\", \"model\": \"L4*\"}"), NULL);
+    g_assert_null(strstr(other, OTHER));
+    g_autofree char *large = refused(site, NULL, WANTS("{\"memory\": \"2000 GiB\"}"), NULL);
+    g_assert_nonnull(strstr(large, OTHER)); /* how large it was is not known without the library */
+    gpu_site_free(site);
+}
+
 static void bound_by_somebody(void)
 {
     struct gpu_site *site = gpu_site_new("card " CARD " h100-pcie\n");
@@ -276,6 +295,7 @@ int main(int argc, char **argv)
     g_test_add_func("/gpu-plan/who-has-the-whole-card-is-named-for-its-parts", passed_through);
     g_test_add_func("/gpu-plan/a-refusal-reads-as-in-the-manual", refusal_of_the_manual);
     g_test_add_func("/gpu-plan/what-a-card-can-give-is-written-once", written_once);
+    g_test_add_func("/gpu-plan/a-card-that-is-not-here-any-more-is-named", not_here_any_more);
     g_test_add_func("/gpu-plan/a-card-that-nobody-holds-says-what-it-is-now", bound_by_somebody);
     return g_test_run();
 }

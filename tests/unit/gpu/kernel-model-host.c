@@ -85,7 +85,12 @@ void model_add_driver(struct model *model, const char *driver)
     g_assert_cmpint(g_mkdir_with_parents(dir, 0755), ==, 0);
 }
 
-static void put_function(const char *dir, const char *vendor, const char *class, const char *bars)
+/* Beginnings of configuration spaces. That of a VF has ones for its vendor and device. */
+static const char config_of_card[] = "\xde\x10\x31\x23";
+static const char config_of_vf[] = "\xff\xff\xff\xff\x06\x04\x10\x08\x01\x01\x02\x03";
+
+static void put_function(const char *dir, const char *vendor, const char *class, const char *bars,
+                         const char *config)
 {
     const char *const files[][2] = {{"vendor", vendor},
                                     {"class", class},
@@ -95,7 +100,7 @@ static void put_function(const char *dir, const char *vendor, const char *class,
                                     {"reset_method", "flr bus\n"},
                                     {"reset", ""},
                                     {"resource", bars},
-                                    {"config", "\xde\x10\x31\x23"}};
+                                    {"config", config}};
     for (unsigned i = 0; i < G_N_ELEMENTS(files); i++) {
         g_autofree char *path = g_build_filename(dir, files[i][0], NULL);
         model_put(path, files[i][1]);
@@ -118,7 +123,8 @@ void model_add(struct model *model, const char *address, const char *vendor, con
                const char *driver, unsigned group)
 {
     g_autofree char *dir = model_device(model, address, NULL);
-    put_function(dir, vendor, class, SMALL_BAR NO_BAR BAR NO_BAR NO_BAR NO_BAR NO_BAR);
+    put_function(dir, vendor, class, SMALL_BAR NO_BAR BAR NO_BAR NO_BAR NO_BAR NO_BAR,
+                 config_of_card);
     put_group(model, dir, address, group);
     if (!driver)
         return;
@@ -138,7 +144,8 @@ void model_add_vfs(struct model *model, const char *pf, const char *slot, unsign
     for (unsigned i = 0; i < n; i++) {
         g_autofree char *vf = g_strdup_printf("%s.%u", slot, first + i);
         g_autofree char *dir = model_parked(model, vf, NULL);
-        put_function(dir, vendor, "0x030200", VF_BAR NO_BAR NO_BAR NO_BAR NO_BAR NO_BAR NO_BAR);
+        put_function(dir, vendor, "0x030200", VF_BAR NO_BAR NO_BAR NO_BAR NO_BAR NO_BAR NO_BAR,
+                     config_of_vf);
         put_group(model, dir, vf, group + i);
         g_string_append_printf(all, "%s%s", i ? "\n" : "", vf);
         if (types) {

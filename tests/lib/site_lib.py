@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """A private site for end-to-end tests: the real atolld, atoll, guests. Prints TAP."""
+import http.client
 import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -11,6 +13,7 @@ import time
 
 from console import Console
 
+POLL_S = float(os.environ.get("ATOLL_POLL_S", "0.1"))
 BUILD = os.environ.get("ATOLL_BUILD", "build")
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -33,9 +36,9 @@ def wait_until(what, func, seconds=60):
             value = func()
             if value:
                 return value
-        except (Failed, OSError, ValueError, KeyError) as error:
+        except (Failed, OSError, http.client.HTTPException, ValueError, KeyError) as error:
             last = error
-        time.sleep(0.1)
+        time.sleep(POLL_S)
     raise Failed(f"waited {seconds} s for {what}" + (f": {last}" if last else ""))
 
 
@@ -83,6 +86,19 @@ def tiny_image():
     return done.stdout.strip().splitlines()[-1]
 
 
+class Connection(http.client.HTTPConnection):
+    """To a socket that is a file."""
+
+    def __init__(self, path):
+        super().__init__("localhost", timeout=60)
+        self.path = path
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self.path)
+
+
 class Site:
     """One state directory below /var/tmp with its daemon."""
 
@@ -113,7 +129,7 @@ class Site:
 
     def answers(self):
         check(self.daemon.poll() is None, "atolld ended: " + self.log_tail())
-        return self.atoll("job", "list", check_rc=False).returncode == 0
+        return self.get("/v1/jobs")
 
     def kill(self):
         if self.daemon and self.daemon.poll() is None:
@@ -146,6 +162,19 @@ class Site:
     def json(self, *args):
         return json.loads(self.atoll("--json", *args).stdout)
 
+    def get(self, path):
+        """The text that the API has at @path: for waiting, where a program each time would take the
+        processor away from what is waited for."""
+        connection = Connection(self.socket)
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            text = answer.read().decode(errors="replace")
+        finally:
+            connection.close()
+        check(answer.status == 200, f"GET {path}: {answer.status} {text}")
+        return text
+
     def apply(self, text, *args, **kw):
         path = os.path.join(self.root, "vdc.yaml")
         with open(path, "w") as f:
@@ -153,7 +182,7 @@ class Site:
         return self.atoll("apply", "-f", path, *args, **kw)
 
     def jobs(self):
-        return self.json("job", "list")
+        return json.loads(self.get("/v1/jobs"))
 
     def wait_idle(self, seconds=120):
         def idle():
@@ -161,12 +190,12 @@ class Site:
         wait_until("all jobs to end", idle, seconds)
 
     def workstations(self, vdc):
-        return {w["name"]: w for w in self.json("vdc", "show", vdc)["workstations"]}
+        return {w["name"]: w for w in json.loads(self.get(f"/v1/vdcs/{vdc}"))["workstations"]}
 
     def console(self, vdc, ws, tail=1 << 20):
         """What the log holds of the serial console. Its default, 64 KiB, is two minutes of the load:
         marks that are counted would fall out of it."""
-        return self.atoll("ws", "log", "--tail", str(tail), f"{vdc}/{ws}").stdout
+        return self.get(f"/v1/vdcs/{vdc}/workstations/{ws}/log?tail={tail}")
 
     def open_console(self, vdc, ws):
         return Console([f"{BUILD}/src/cli/atoll", "--socket", self.socket, "ws", "console",

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A site in the test host whose cards are doubles (see ../README.md): drivers, IOMMU, VFIO, QEMU and the
 guest's MMIO and DMA are real. NVIDIA's library is a double, too."""
+import json
 import os
 
 from testhost import (EDU, EDU_ALONE, EDU_HOT, EDU_OF_PAIR, EDU_WITH_AUDIO, IGB, NIC_OF_BUS,
@@ -48,7 +49,7 @@ def begin(*more):
 
 
 def gpus():
-    return {g["address"]: g for g in daemon.json("gpu", "list")}
+    return {g["address"]: g for g in json.loads(daemon.get("/v1/gpus"))}
 
 
 def holders(address):

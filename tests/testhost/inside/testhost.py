@@ -9,6 +9,7 @@ import sys
 import time
 
 os.environ["ATOLL_BUILD"] = "/testhost/build"
+os.environ["ATOLL_POLL_S"] = "0.4"  # to look is expensive without KVM: it slows down what is waited for
 sys.path.insert(0, "/testhost/tests/lib")
 from site_lib import Failed, Site, check, wait_until  # noqa: E402,F401
 
